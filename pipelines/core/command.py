@@ -1,0 +1,89 @@
+"""Run a script's main function so that users see one clear line and the right exit code, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from pipelines.core.errors import GatehouseError, one_line
+
+# What the user can mend, and with which exit code it ends.
+WRONG_PLACE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Call `main` and exit: 0 pass, 2 usage, 3 a gate says no, 4 review, 5 an outside service failed, 130 Ctrl-C.
+
+    A traceback remains for exit code 1 only, which means a bug of ours. Any other code but 0 is also the last line.
+
+    Args:
+        main: Parses its arguments, does the work and returns an exit code (None is 0).
+    """
+    # A cancelled workflow sends SIGTERM: clean up as for Ctrl-C instead of dying half-way through a write.
+    signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows every message
+    code = _code_of(main)
+    if path := os.environ.get("GATEHOUSE_EXIT_FILE"):  # DVC replaces a stage's exit code by its own
+        Path(path).write_text(str(code), encoding="utf-8")
+    if code:
+        print(f"exit code {code}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _code_of(main: Callable[[], int | None]) -> int:
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except GatehouseError as error:
+        return _complain(str(error), error.exit_code)
+    except SystemExit as stop:  # argparse has printed its own message
+        return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
+    except KeyboardInterrupt:
+        return _complain("interrupted; run the same command again to go on from what is saved", 130)
+    except BrokenPipeError:
+        _close_output()
+        return 141
+    except MemoryError:
+        return _complain("not enough memory; lower the batch size or close other programs", 5)
+    except OSError as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        if error.errno in NO_SPACE:
+            _close_output()  # it may be what is full, and Python would try once more at exit
+        return _complain(*cause)
+    return code
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"error: {one_line(message, 2000)}", file=sys.stderr)
+    return code
+
+
+def _close_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cause(error: OSError) -> tuple[str, int] | None:
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in NO_SPACE:
+        return f"{place}no disk space left; free some and run again, finished work is kept", 5
+    if error.errno in NOT_PERMITTED:
+        return f"{place}not permitted to write or read here ({error.strerror}); check the owner and mode", 5
+    if error.errno in WRONG_PLACE:
+        return f"{place}cannot be used ({error.strerror}); move what is in the way or correct the path", 2
+    return None
