@@ -1,0 +1,1 @@
+"""Prompts, and two ways to have them answered: a local model in batches, or any OpenAI-compatible endpoint."""
