@@ -1,0 +1,1 @@
+"""From raw data and a pinned base model to a fine-tuned candidate."""
