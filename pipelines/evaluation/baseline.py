@@ -1,0 +1,226 @@
+"""Fetch what a candidate is compared with: rows and declared files of a commit, through Git and DVC.
+
+"Nothing was ever released" (state `none`) and "it exists and could not be had" (`unavailable`) are two answers: the
+first leaves regression rules out, the second asks a person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from pipelines.core.errors import ConfigError
+from pipelines.core.files import read_json, sha256, write_json
+from pipelines.core.folders import replacing_folder
+
+RELEASE = re.compile(r"v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+FOLDER = Path("evaluation/baseline")
+PARTS = ("rows.parquet", "run.json", "metrics.json")
+DECLARED = ("params.yaml", "gates.yaml", "prompts")
+
+
+class Baseline(NamedTuple):
+    """Where the baseline comes from; `baseline.json` holds these keys.
+
+    Attributes:
+        state: `none` (nothing was ever released), `fetched`, or `unavailable` (it exists and could not be had).
+        ref: Tag or reference that was asked for.
+        commit: Commit that it stands for, hex.
+        created: Date of that commit, ISO 8601.
+        reason: Why there is none, or why it could not be had.
+    """
+
+    state: Literal["none", "fetched", "unavailable"]
+    ref: str = ""
+    commit: str = ""
+    created: str = ""
+    reason: str = ""
+
+
+class Unavailable(Exception):
+    """Something between here and the baseline's rows failed; the message says what, in one line."""
+
+
+def fetch_baseline(asked: str, root: Path = Path()) -> Baseline:
+    """Bring the baseline into `evaluation/baseline/`, which is replaced as a whole.
+
+    Args:
+        asked: `auto` (the last release that HEAD contains), `none`, or a Git reference.
+        root: The repository.
+
+    Returns:
+        What was found. Whatever fails between here and the rows is a state with its reason, and no error.
+    """
+    found = Baseline("none", reason="none was asked for")
+    try:
+        if asked != "none":
+            found = resolve(asked, root)
+        if found.state == "fetched":
+            if not _is_here(found, root):
+                _fetch(found, root)
+            return found
+    except Unavailable as error:
+        found = found._replace(state="unavailable", ref=found.ref or asked, reason=str(error))
+    with replacing_folder(root / FOLDER) as new:
+        write_json(new / "baseline.json", {"schema_version": 1, **found._asdict()})
+    return found
+
+
+def resolve(asked: str, root: Path = Path()) -> Baseline:
+    """Return the commit that `auto` or a reference stands for; nothing is fetched yet.
+
+    Raises:
+        Unavailable: This is no repository, its history is cut off, or it does not know the reference.
+    """
+    if asked != "auto":
+        return _at(asked, root)
+    _git(root, "rev-parse", "--git-dir")
+    if not _succeeds(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
+        return Baseline("none", reason="nothing was ever released: the repository has no commit yet")
+    tags = _git(root, "tag", "--list", "v*", "--merged", "HEAD").split()
+    releases = {tag: tuple(map(int, found.groups())) for tag in tags if (found := RELEASE.fullmatch(tag))}
+    if releases:
+        return _at(max(releases, key=lambda tag: releases[tag]), root, prefix="refs/tags/")
+    if _git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
+        raise Unavailable("the clone is shallow and has no release tag; fetch the whole history (fetch-depth: 0)")
+    return Baseline("none", reason="nothing was ever released: no tag like v1.0.0 leads to HEAD")
+
+
+def _at(ref: str, root: Path, *, prefix: str = "") -> Baseline:
+    line = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{prefix}{ref}^{{commit}}").split()
+    if not line:
+        raise Unavailable(f"Git knows no commit '{ref}' here; fetch it or correct the name")
+    date = _git(root, "show", "--no-patch", "--format=%cI", line[0]).strip()
+    return Baseline("fetched", ref, line[0], date)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise Unavailable("git is not installed") from None
+    except subprocess.CalledProcessError as error:
+        if arguments[:2] == ("rev-parse", "--verify"):
+            return ""
+        cause = (error.stderr or "").strip().splitlines()[:1]
+        raise Unavailable(f"git {arguments[0]} failed: {cause[0] if cause else error.returncode}") from None
+    return done.stdout
+
+
+def _succeeds(root: Path, *arguments: str) -> bool:
+    return bool(_git(root, *arguments).strip())
+
+
+def _is_here(wanted: Baseline, root: Path) -> bool:
+    """Tell whether an earlier run has fetched this very commit and nobody has touched it since."""
+    folder = root / FOLDER
+    try:
+        kept = read_json(folder / "baseline.json")
+        return (
+            kept["state"] == "fetched"
+            and kept["commit"] == wanted.commit
+            and kept["ref"] == wanted.ref
+            and all(sha256(folder / path) == digest for path, digest in kept["files"].items())
+        )
+    except (ConfigError, OSError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _fetch(wanted: Baseline, root: Path) -> None:
+    rows = _rows_at(wanted, root)
+    with replacing_folder(root / FOLDER) as new, _complaining():
+        from dvc.api import DVCFileSystem
+
+        files = DVCFileSystem(str(root.resolve()), rev=wanted.commit)
+        for output, md5_of_output in sorted(rows.items()):
+            for path, md5 in _files_of(files, output, md5_of_output).items():
+                _take(files, path, new / Path(path).parent.name / Path(path).name, md5)
+        if not list(new.glob("*/rows.parquet")):
+            raise Unavailable(f"{wanted.ref} has no evaluation/<suite>/rows.parquet")
+        for path in _declared_at(files):
+            _take(files, path, new / "declared" / path, None)
+        digests = {str(path.relative_to(new)): sha256(path) for path in sorted(new.rglob("*")) if path.is_file()}
+        write_json(new / "baseline.json", {"schema_version": 1, **wanted._asdict(), "files": digests})
+
+
+def _rows_at(wanted: Baseline, root: Path) -> dict[str, str]:
+    """Return each suite's files or folder at that commit, with the MD5 that `dvc.lock` gives it."""
+    text = _git(root, "show", f"{wanted.commit}:dvc.lock") if _has_lock(wanted, root) else ""
+    if not text:
+        raise Unavailable(f"{wanted.ref} has no dvc.lock, so nobody knows which rows belong to it")
+    try:
+        stages = yaml.safe_load(text)["stages"].values()
+        outs = [(str(out["path"]), str(out.get("md5", ""))) for stage in stages for out in stage.get("outs", [])]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        raise Unavailable(f"dvc.lock of {wanted.ref} is not one that DVC wrote") from None
+    found = {path: md5 for path, md5 in outs if _is_result(PurePosixPath(path), md5)}
+    if not found:
+        raise Unavailable(f"dvc.lock of {wanted.ref} names no evaluation/<suite>/rows.parquet")
+    return found
+
+
+def _is_result(path: PurePosixPath, md5: str) -> bool:
+    if path.parts[:1] != ("evaluation",) or ".." in path.parts or path.parts[1:2] == ("baseline",):
+        return False
+    return md5.endswith(".dir") if len(path.parts) == 2 else len(path.parts) == 3 and path.name in PARTS
+
+
+def _files_of(files: Any, path: str, md5: str) -> dict[str, str]:
+    """Return the files of an output with their MD5; a folder's list of files must have the MD5 in `dvc.lock`."""
+    if not md5.endswith(".dir"):
+        return {path: md5}
+    found = {str(name).lstrip("/"): str(files.info(name)["md5"]) for name in files.find(path)}
+    listing = [{"md5": found[name], "relpath": name.removeprefix(f"{path}/")} for name in sorted(found)]
+    if f"{_md5(json.dumps(listing, sort_keys=True).encode())}.dir" != md5:
+        raise Unavailable(f"the list of files in {path} is not the one that dvc.lock names; empty the cache and pull")
+    return {name: value for name, value in found.items() if PurePosixPath(name).name in PARTS}
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _has_lock(wanted: Baseline, root: Path) -> bool:
+    return bool(_git(root, "ls-tree", "--name-only", wanted.commit, "--", "dvc.lock").strip())
+
+
+def _declared_at(files: Any) -> list[str]:
+    """Return the declared files of that commit, and the raw data files that its params.yaml names."""
+    found = [name for name in ("params.yaml", "gates.yaml") if files.isfile(name)]
+    if files.isdir("prompts"):
+        found += [str(path).lstrip("/") for path in files.find("prompts")]
+    if "params.yaml" in found:
+        params = yaml.safe_load(files.read_text("params.yaml"))
+        datasets = params.get("datasets", {}) if isinstance(params, dict) else {}
+        paths = {str(dataset.get("path", "")) for dataset in datasets.values() if isinstance(dataset, dict)}
+        found += sorted(path for path in paths if path and ".." not in PurePosixPath(path).parts and files.isfile(path))
+    return found
+
+
+def _take(files: Any, path: str, target: Path, md5: str | None) -> None:
+    """Copy one file out of that commit, and compare it with its MD5: DVC itself accepts altered cache objects."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files.get_file(path, str(target))
+    if md5 and _md5(target.read_bytes()) != md5:
+        raise Unavailable(f"{path} is not the file that dvc.lock names (its MD5 differs); empty the cache and pull")
+
+
+@contextlib.contextmanager
+def _complaining() -> Iterator[None]:
+    """Turn whatever DVC, a remote or the disk complains about into one line."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except Exception as error:
+        # DVC's remotes raise whatever their clients do; none of it may look like "nothing was ever released".
+        cause = " ".join(str(error).split())[:300]
+        raise Unavailable(f"the rows could not be fetched ({type(error).__name__}: {cause})") from error

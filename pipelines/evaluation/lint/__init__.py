@@ -1,0 +1,1 @@
+"""Holds every declared file against the others, before anything expensive starts."""

@@ -1,0 +1,75 @@
+"""How many examples a suite will have for a metric, told from the raw data before anything is prepared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.core.params import Dataset, Params, SplitColumn, SplitOverride, Suite
+from pipelines.evaluation.catalogue import LATENCY_SUITE, METRICS
+from pipelines.evaluation.lint.project import Rows
+from pipelines.evaluation.safety import attempts_injection, holds_personal_data
+
+Raw = dict[str, Any]
+Applies = Callable[[Raw], bool]
+
+
+def expected_rows(dataset: Dataset, rows: Rows, split: str, applies: Applies = lambda _: True) -> float:
+    """Return how many rows a split will have: exact where a column decides, else the mean of the content hash."""
+    return sum(_share(dataset, row, split) for _, row in rows if applies(row))
+
+
+def rows_of_metric(params: Params, rows: dict[str, Rows], suite_name: str, metric: str) -> int | None:
+    """Return how many examples a metric will have in a suite, rounded down, or None if that cannot be told.
+
+    Args:
+        params: The declared parameters.
+        rows: Raw rows per data set.
+        suite_name: A suite, or `latency`.
+        metric: A metric that the suite measures.
+    """
+    if suite_name == LATENCY_SUITE:
+        return params.latency.requests
+    suite = params.suites[suite_name]
+    dataset = params.datasets.get(suite.dataset)
+    if dataset is None or not rows.get(suite.dataset):
+        return None
+    found = rows[suite.dataset]
+    every = expected_rows(dataset, found, suite.split)
+    kept = 1.0 if suite.max_rows is None or every == 0 else min(1.0, suite.max_rows / every)
+    share = 0.5 if _needs(metric) == "twin" else 1.0  # a pair of twins is one example
+    count = expected_rows(dataset, found, suite.split, _applies(dataset, suite, metric))
+    return math.floor(count * kept * share + 1e-6)
+
+
+def _needs(metric: str) -> str:
+    return METRICS[metric].needs if metric in METRICS else ""
+
+
+def _applies(dataset: Dataset, suite: Suite, metric: str) -> Applies:
+    def has_attack(row: Raw) -> bool:
+        attack = row.get(dataset.attack) if dataset.attack else None
+        concerns = holds_personal_data if metric == "personal_data_leak_rate" else attempts_injection
+        return isinstance(attack, dict) and concerns(attack)
+
+    def has_twin(row: Raw) -> bool:
+        return dataset.twin is not None and row.get(dataset.twin) is not None
+
+    return {"attack": has_attack, "twin": has_twin}.get(_needs(metric), lambda _: True)
+
+
+def _share(dataset: Dataset, row: Raw, split: str) -> float:
+    """Return the probability that a row ends up in a split; the first override that fits decides."""
+    for override in dataset.overrides:
+        if fits(override, row):
+            return float(getattr(override.splits, split))
+    if isinstance(dataset.splits, SplitColumn):
+        return float(row.get(dataset.splits.column) in getattr(dataset.splits, split))
+    return float(getattr(dataset.splits, split))
+
+
+def fits(override: SplitOverride, row: Raw) -> bool:
+    """Tell whether an override concerns a row."""
+    value = row.get(override.column)
+    return value is not None and (override.equals is None or value == override.equals)

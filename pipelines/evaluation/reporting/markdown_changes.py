@@ -1,0 +1,93 @@
+"""The comment's section on what changed: keys, prompts word by word, data row by row, model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipelines.core.markdown import code, inline
+from pipelines.evaluation.reporting.changes import KeyChange, PromptChange
+from pipelines.evaluation.reporting.data_changes import DataChange
+from pipelines.evaluation.reporting.difference import Piece
+from pipelines.evaluation.reporting.view import View
+
+
+def write(view: View, most: int) -> str:
+    """Write the section.
+
+    Args:
+        view: What to show.
+        most: Most items of each kind; the rest is counted.
+    """
+    found = view.changes
+    if not found.is_known:
+        return "### What changed\n\nUnknown: there is no baseline tree to compare with."
+    if found.is_nothing:
+        return "### What changed\n\nNothing declared: prompts, parameters, gates, data and model are the baseline's."
+    lines: list[str] = []
+    for title, keys in (("Parameters", found.parameters), ("Gates", found.gates)):
+        lines += _listing(title, [_key(change) for change in keys], most)
+    lines += _listing("Model", [f"{_name(m.suite)}: {_name(m.before)} → {_name(m.after)}" for m in found.models], most)
+    lines += _listing("Not comparable", [inline(line, 300) for line in found.unreadable], most)
+    for prompt in found.prompts[:most]:
+        lines += _prompt(prompt, most)
+    for data in found.data[:most]:
+        lines += _data(data, most)
+    return "\n".join(["### What changed", "", *lines]).rstrip()
+
+
+def _listing(title: str, items: list[str], most: int) -> list[str]:
+    if not items:
+        return []
+    return [f"**{title}**", "", *(f"- {item}" for item in items[:most]), *rest(len(items), most), ""]
+
+
+def _key(change: KeyChange) -> str:
+    sides = ["(not set)" if side is None else code(side, 200) for side in (change.before, change.after)]
+    return f"{code(change.key, 120)}: {sides[0]} → {sides[1]}"
+
+
+def _name(name: str) -> str:
+    return code(name, 120)
+
+
+def _prompt(change: PromptChange, most: int) -> list[str]:
+    lines = [f"**Prompt** {_name(change.path)} {change.state}", ""]
+    for item in change.texts[:most]:
+        lines += [f"> {inline(item.label, 40)}: {_marked(item.pieces)}", ""]
+    keys = [f"- {_key(key)}" for key in change.keys[:most]]
+    return [*lines, *keys, *rest(len(change.keys), most), ""]
+
+
+def _marked(pieces: Iterable[Piece]) -> str:
+    """Mark a difference inside one line; long stretches that both sides share are shortened in their middle."""
+    tags = {"same": "", "removed": "del", "added": "ins"}
+    parts = []
+    for kind, words in pieces:
+        shown = words if kind != "same" or len(words) <= 120 else f"{words[:55]} … {words[-55:]}"
+        lead, tail = (" " if shown[:1].isspace() else ""), (" " if shown[-1:].isspace() else "")
+        tag, inner = tags[kind], inline(shown.strip(), 600)
+        parts.append(f"{lead}<{tag}>{inner}</{tag}>{tail}" if tag and inner else f"{lead}{inner}{tail}")
+    return "".join(parts).strip()
+
+
+def _data(change: DataChange, most: int) -> list[str]:
+    counts = ", ".join(
+        f"{len(rows):,} {name}"
+        for name, rows in zip(
+            ("added", "removed", "edited"), (change.added, change.removed, change.edited), strict=True
+        )
+    )
+    lines = [f"**Data** {_name(change.path)}: {counts} ({change.n_before:,} → {change.n_after:,} rows)", ""]
+    lines += [f"- {inline(sentence, 200)}" for sentence in change.shift[:most]]
+    shown = min(most, 3)
+    for row in change.edited[:shown]:
+        cells = "; ".join(f"{inline(column, 40)}: {_marked(pieces)}" for column, pieces in row.columns[:4])
+        lines.append(f"- line {row.line} edited: {cells}")
+    lines += [f"- line {line} added: {code(row, 200)}" for line, row in change.added[:shown]]
+    lines += [f"- line {line} of the baseline removed: {code(row, 200)}" for line, row in change.removed[:shown]]
+    return [*lines, ""]
+
+
+def rest(total: int, most: int) -> list[str]:
+    """Return the lines that count what a shortened list or table leaves out."""
+    return ["", f"{total - most:,} more in report.html"] if total > most else []
