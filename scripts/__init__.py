@@ -1,0 +1,1 @@
+"""One thin command per job: parse arguments, call one function, write files."""
