@@ -146,7 +146,7 @@ def _prepare(params: Params, rows: list[Row], root: Path) -> Job:
 
     examples = tokenised(rows, "train")
     validation = tokenised(held_out, "validation") if held_out else []
-    ignored = {"checkpoint_steps", "checkpoints_kept", "base", "prompt", "dataset"}
+    ignored = {"checkpoint_steps", "checkpoints_kept", "base", "prompt", "dataset", "precision"}
     inputs = {
         "settings": settings.model_dump(mode="json", exclude=ignored),
         "seed": params.seed,

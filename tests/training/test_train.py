@@ -21,7 +21,14 @@ from pipelines.training import checkpoints
 from pipelines.training.train import nested_share, train
 from tests.scratch import Scratch, triage_rows
 
-SETTINGS = {"epochs": 2.0, "batch_size": 8, "learning_rate": 0.02, "checkpoint_steps": 1, "lora": {"rank": 4}}
+SETTINGS = {
+    "precision": "float32",
+    "epochs": 2.0,
+    "batch_size": 8,
+    "learning_rate": 0.02,
+    "checkpoint_steps": 1,
+    "lora": {"rank": 4},
+}
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def scratch(tmp_path: Path, tiny_model: Path) -> Scratch:
 
 
 def params(scratch: Scratch, **changes: Any) -> Params:
-    values = {**scratch.params, "train": {**scratch.params["train"], "precision": "float32", **changes}}
+    values = {**scratch.params, "train": {**scratch.params["train"], **changes}}
     return Params.model_validate(values)
 
 
