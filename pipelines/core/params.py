@@ -243,6 +243,9 @@ class Lora(Declared):
     alpha: Count = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    last_layers: Count | None = Field(
+        default=None, description="Adapt only the last so many layers: training stops short of the others; null is all."
+    )
 
 
 class Train(Declared):

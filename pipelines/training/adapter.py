@@ -29,11 +29,20 @@ def attach(model: Any, lora: Lora, *, seed: int) -> Any:
         ConfigError: The declared layers are not in the model.
     """
     torch.manual_seed(seed)
+    targets: str | list[str] = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    layers = None
+    if lora.last_layers is not None:
+        n_layers = model.config.num_hidden_layers
+        if lora.last_layers > n_layers:
+            raise ConfigError(f"params.yaml: train.lora.last_layers: {lora.last_layers}, the base model has {n_layers}")
+        layers = list(range(n_layers - lora.last_layers, n_layers))
+        targets = _linear(model) if isinstance(targets, str) else targets  # peft picks layers for names only
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        target_modules=targets,
+        layers_to_transform=layers,
         task_type="CAUSAL_LM",
     )
     try:
@@ -42,6 +51,15 @@ def attach(model: Any, lora: Lora, *, seed: int) -> Any:
         raise ConfigError(
             f"params.yaml: train.lora.targets: do not fit the base model ({one_line(str(error), 200)})"
         ) from None
+
+
+def _linear(model: Any) -> list[str]:
+    """Return the names of the linear layers, the output's aside."""
+    head = model.get_output_embeddings()
+    linear = (
+        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head
+    )
+    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def load_quantized(folder: Path) -> LocalModel:

@@ -128,6 +128,19 @@ def test_accumulated_batches_learn_as_one_large_batch_does(scratch: Scratch) -> 
         torch.testing.assert_close(small[name], weight, atol=2e-2, rtol=1e-2)
 
 
+def test_only_the_last_layers_are_adapted_if_so_declared(scratch: Scratch) -> None:
+    train(params(scratch, lora={"rank": 4, "last_layers": 1}), root=scratch.folder)
+    adapted = load_file(scratch.folder / "models/candidate/adapter_model.safetensors")
+    assert {name.split(".layers.")[1].split(".")[0] for name in adapted} == {"1"}
+    assert len(adapted) == 2 * 7  # A and B of every linear layer
+    assert any(weight.abs().sum() > 0 for name, weight in adapted.items() if "lora_B" in name)
+
+
+def test_more_last_layers_than_the_model_has_are_refused(scratch: Scratch) -> None:
+    with pytest.raises(ConfigError, match=r"^params.yaml: train.lora.last_layers: 3, the base model has 2"):
+        train(params(scratch, lora={"last_layers": 3}), root=scratch.folder)
+
+
 def test_bfloat16_learns_too_and_keeps_the_adapter_in_float32(scratch: Scratch) -> None:
     record = train(params(scratch, precision="bfloat16"), root=scratch.folder).record
     assert record["loss"][-1]["loss"] < 0.92 * record["loss"][0]["loss"]
