@@ -1,0 +1,163 @@
+"""Ask Git for objects, so that a commit can be read without ever being checked out."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pipelines.core.errors import ConfigError, ServiceError, one_line
+
+LINK, MODULE = "120000", "160000"  # modes of a symbolic link and of a submodule
+SECONDS = 300
+
+
+class GitFailed(ServiceError):
+    """Git ended with an error; the message is its own first line."""
+
+
+class Entry(NamedTuple):
+    """One file of a tree.
+
+    Attributes:
+        mode: As Git writes it: 100644, 100755, 120000 (a link) or 160000 (a submodule).
+        oid: Name of its object, hex.
+        size: Bytes; 0 for a submodule.
+    """
+
+    mode: str
+    oid: str
+    size: int
+
+
+def git(
+    root: Path,
+    *arguments: str,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    seconds: int = SECONDS,
+) -> bytes:
+    """Run Git and return what it prints.
+
+    Args:
+        root: Folder inside the repository.
+        arguments: Words after `git`.
+        stdin: What Git reads.
+        environment: Variables on top of this process's own.
+        seconds: Longest time it may take.
+
+    Raises:
+        ConfigError: Git is not installed.
+        GitFailed: It ended with an error, or took too long.
+    """
+    variables = {**os.environ, "GIT_TERMINAL_PROMPT": "0", **(environment or {})}
+    try:
+        return subprocess.run(
+            ["git", *arguments], cwd=root, env=variables, input=stdin, capture_output=True, check=True, timeout=seconds
+        ).stdout
+    except FileNotFoundError:
+        raise ConfigError("git is not installed; install it") from None
+    except subprocess.TimeoutExpired:
+        raise GitFailed(f"git {arguments[0]} took more than {seconds} s; try again later") from None
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+        cause = next((line for line in said if line.startswith(("fatal:", "error:", " ! "))), (said or [""])[0])
+        raise GitFailed(f"git {arguments[0]}: {one_line(cause.strip(), 300) or error.returncode}") from None
+
+
+def is_repository(root: Path) -> bool:
+    """Tell whether a folder is inside a Git repository."""
+    try:
+        git(root, "rev-parse", "--git-dir")
+    except (GitFailed, ConfigError, OSError):
+        return False
+    return True
+
+
+def commit_of(root: Path, name: str) -> str | None:
+    """Return the commit that a name stands for, hex, or None where Git knows none here."""
+    try:
+        found = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    except GitFailed:
+        return None
+    return found.decode().strip() or None
+
+
+def files_of(root: Path, tree: str) -> dict[str, Entry]:
+    """Return every file of a commit or tree by its path from the top.
+
+    Raises:
+        GitFailed: There is no such tree here.
+    """
+    listed = git(root, "ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", tree)
+    found = {}
+    for line in listed.decode(errors="surrogateescape").split("\0"):
+        if line:
+            about, path = line.split("\t", 1)
+            mode, _, oid, size = about.split()
+            found[path] = Entry(mode, oid, 0 if size == "-" else int(size))
+    return found
+
+
+def contents_of(root: Path, oids: Iterable[str]) -> Iterator[bytes]:
+    """Return the bytes of objects, in order; they are held in memory together."""
+    wanted = list(oids)
+    said = git(root, "cat-file", "--batch", stdin="".join(f"{oid}\n" for oid in wanted).encode())
+    at = 0
+    for oid in wanted:
+        end = said.index(b"\n", at)
+        words = said[at:end].split()
+        if len(words) != 3:
+            raise GitFailed(f"git cat-file: object {oid} is missing; fetch it")
+        size = int(words[2])
+        yield said[end + 1 : end + 1 + size]
+        at = end + size + 2
+
+
+def text_of(root: Path, oid: str, *, most_bytes: int = 1 << 26) -> bytes:
+    """Return the bytes of one object.
+
+    Raises:
+        GitFailed: It is missing, or larger than `most_bytes`.
+    """
+    size = int(git(root, "cat-file", "-s", oid))
+    if size > most_bytes:
+        raise GitFailed(f"object {oid} has {size:,} bytes, at most {most_bytes:,} are read")
+    return git(root, "cat-file", "blob", oid)
+
+
+def has_remote(root: Path, remote: str) -> bool:
+    """Tell whether a remote of this name is configured."""
+    try:
+        return remote in git(root, "remote").decode().split()
+    except GitFailed:
+        return False
+
+
+def credentials(root: Path, remote: str) -> dict[str, str]:
+    """Return the variables that let Git speak to GitHub with the job's token, which is never written to a file.
+
+    Without a token, or where the remote lies elsewhere, there are none, and Git uses what it is configured with.
+    """
+    token = os.environ.get("GH_TOKEN") or os.environ.get("GITHUB_TOKEN")
+    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com").rstrip("/") + "/"
+    try:
+        url = git(root, "remote", "get-url", remote).decode().strip()
+    except GitFailed:
+        return {}
+    if not token or not server.startswith("https://") or not url.startswith(server):
+        return {}
+    header = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
+    key = f"http.{server}.extraheader"
+    # The empty value takes back a header that an earlier step has configured: GitHub refuses two.
+    return {
+        "GIT_CONFIG_COUNT": str(count + 2),
+        f"GIT_CONFIG_KEY_{count}": key,
+        f"GIT_CONFIG_VALUE_{count}": "",
+        f"GIT_CONFIG_KEY_{count + 1}": key,
+        f"GIT_CONFIG_VALUE_{count + 1}": f"AUTHORIZATION: basic {header}",
+    }

@@ -1,0 +1,220 @@
+"""Records of decisions, kept in Git on a branch of their own: one file per input digest, written by compare-and-swap.
+
+The branch shares no history with `main` and is never merged into it, so that a record triggers no workflow that
+trains, and needs no server.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.core import git
+from pipelines.core.errors import ConfigError, ServiceError
+
+BRANCH = "gatehouse"
+ATTEMPTS = 12
+DIGEST = re.compile("[0-9a-f]{64}")
+# Git's own words where somebody else was faster.
+OVERTAKEN = re.compile(
+    r"non-fast-forward|fetch first|stale info|cannot lock ref|failed to update ref|reference already"
+)
+WRITER = {
+    "GIT_AUTHOR_NAME": "gatehouse",
+    "GIT_AUTHOR_EMAIL": "gatehouse@users.noreply.github.com",
+    "GIT_COMMITTER_NAME": "gatehouse",
+    "GIT_COMMITTER_EMAIL": "gatehouse@users.noreply.github.com",
+}
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Approval(_Kept):
+    """Who lifted a `manual_review`, when, and why."""
+
+    user: str
+    at: str
+    why: str = ""
+    review_url: str = ""
+
+
+class Output(_Kept):
+    """One file of a stage's output, as the lock's objects are handed over."""
+
+    sha256: str
+    size: int
+    md5: str = ""
+
+
+class Record(_Kept):
+    """A decision and what main needs to take over what it was made on.
+
+    Attributes:
+        input_digest: Of the tree that was decided about.
+        verdict: `pass`, `fail`, `manual_review` or `error`.
+        decision: `decision.json` as it was.
+        commit: The commit that was evaluated, hex.
+        pull_request: Its number, or None on main.
+        head: Head of the pull request, hex, or empty on main.
+        lock: Text of `dvc.lock`, empty where nothing was evaluated.
+        manifest: Every file of every output by its path.
+        run_url: The workflow run that evaluated it.
+        created: ISO 8601.
+    """
+
+    schema_version: Literal[1]
+    input_digest: str
+    verdict: Literal["pass", "fail", "manual_review", "error"]
+    decision: dict[str, Any]
+    commit: str
+    pull_request: int | None = None
+    head: str = ""
+    approval: Approval | None = None
+    lock: str = ""
+    manifest: dict[str, Output] = {}
+    run_url: str = ""
+    created: str = ""
+
+    def as_file(self) -> dict[str, bytes]:
+        """Return the path and the bytes that `write` takes."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+        return {path_of(self.input_digest): f"{text}\n".encode()}
+
+
+def path_of(input_digest: str) -> str:
+    """Return where a decision's record lies on the branch.
+
+    Raises:
+        ConfigError: It is no SHA-256, and so could be a path to somewhere else.
+    """
+    if not DIGEST.fullmatch(input_digest):
+        raise ConfigError(f"{input_digest[:80]!r} is no input digest; 64 lower-case hex digits are needed")
+    return f"decisions/{input_digest}.json"
+
+
+def read(digest: str, root: Path = Path(), remote: str | None = "origin") -> Record | None:
+    """Return the record of a decision, or None where nobody has decided.
+
+    Args:
+        digest: Input digest.
+        root: The repository.
+        remote: Where the branch lies; None, or a remote that is not configured: in this repository.
+
+    Raises:
+        ServiceError: The remote cannot be reached.
+        ConfigError: The record is broken.
+    """
+    path = path_of(digest)
+    if not git.is_repository(root):
+        return None
+    data = _content(root, _tip(root, _known(root, remote)), path)
+    if data is None:
+        return None
+    try:
+        record = Record.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ConfigError(f"branch {BRANCH}: {path}: {key}: {first['msg'].lower()}; delete the record") from None
+    if record.input_digest != digest:
+        raise ConfigError(f"branch {BRANCH}: {path}: holds the record of another digest; delete it")
+    return record
+
+
+def write(files: Mapping[str, bytes], message: str, root: Path = Path(), *, remote: str | None = "origin") -> str:
+    """Add or replace files on the branch; whoever is overtaken starts again from the new tip, and nothing is forced.
+
+    Args:
+        files: Content by path on the branch.
+        message: The commit's.
+        root: The repository.
+        remote: As for `read`.
+
+    Returns:
+        The branch's new commit, or the old one where it holds the same already.
+
+    Raises:
+        ConfigError: A path leads out of the branch.
+        ServiceError: The remote cannot be reached or refuses, or others were faster for a long time.
+    """
+    for path in files:
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or not pure.parts or {"..", ".git"} & set(pure.parts) or str(pure) != path:
+            raise ConfigError(f"{path!r}: a plain path below the branch's top is needed")
+    where = _known(root, remote)
+    for attempt in range(ATTEMPTS):
+        before = _tip(root, where)
+        commit = _commit(root, before, files, message)
+        if commit == before or _moved(root, where, before, commit):
+            return commit
+        time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 6)))  # noqa: S311 - spreads writers, guards nothing
+    raise ServiceError(f"branch {BRANCH}: {ATTEMPTS} writes were overtaken by others; run the job again")
+
+
+def _known(root: Path, remote: str | None) -> str | None:
+    return remote if remote and git.has_remote(root, remote) else None
+
+
+def _tip(root: Path, remote: str | None) -> str | None:
+    """Return the branch's newest commit, or None where there is no branch yet."""
+    if remote is None:
+        return git.commit_of(root, f"refs/heads/{BRANCH}")
+    access = git.credentials(root, remote)
+    listed = git.git(root, "ls-remote", "--end-of-options", remote, f"refs/heads/{BRANCH}", environment=access)
+    if not listed.strip():
+        return None
+    kept = f"refs/remotes/{remote}/{BRANCH}"
+    refspec = f"+refs/heads/{BRANCH}:{kept}"
+    git.git(root, "fetch", "--quiet", "--no-tags", "--end-of-options", remote, refspec, environment=access)
+    return git.commit_of(root, kept)
+
+
+def _content(root: Path, tip: str | None, path: str) -> bytes | None:
+    if tip is None:
+        return None
+    listed = git.git(root, "ls-tree", "-z", "--full-tree", "--end-of-options", tip, path).decode()
+    return git.text_of(root, listed.split("\t")[0].split()[2]) if listed else None
+
+
+def _commit(root: Path, before: str | None, files: Mapping[str, bytes], message: str) -> str:
+    """Build a commit on top of `before` beside the working tree and its index."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        if before:
+            git.git(root, "read-tree", before, environment=index)
+        for path, data in files.items():
+            oid = git.git(root, "hash-object", "-w", "--stdin", stdin=data).decode().strip()
+            git.git(root, "update-index", "--add", "--cacheinfo", f"100644,{oid},{path}", environment=index)
+        tree = git.git(root, "write-tree", environment=index).decode().strip()
+    if before and tree == git.git(root, "rev-parse", f"{before}^{{tree}}").decode().strip():
+        return before
+    parents = ["-p", before] if before else []
+    said = git.git(root, "commit-tree", tree, *parents, stdin=f"{message}\n".encode(), environment=WRITER)
+    return said.decode().strip()
+
+
+def _moved(root: Path, remote: str | None, before: str | None, commit: str) -> bool:
+    """Move the branch from `before` to `commit`; False where somebody else has moved it meanwhile."""
+    try:
+        if remote is None:
+            git.git(root, "update-ref", f"refs/heads/{BRANCH}", commit, before or "0" * len(commit))
+        else:
+            access = git.credentials(root, remote) | {"LC_ALL": "C"}
+            # A plain push moves the branch only forward, which is the comparison: our commit stands on what we saw.
+            arguments = ("push", "--quiet", "--no-verify", "--end-of-options", remote, f"{commit}:refs/heads/{BRANCH}")
+            git.git(root, *arguments, environment=access)
+    except git.GitFailed as error:
+        if OVERTAKEN.search(str(error)):
+            return False
+        raise
+    return True
