@@ -1,0 +1,77 @@
+"""Look at the folder a job starts in: is it the commit it claims to be, with nothing left of an earlier run?"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from pipelines.core.errors import ConfigError, one_line
+
+# What a verdict rests on: a file here that the commit does not hold would be judged with it.
+INPUTS = ("params.yaml", "gates.yaml", "dvc.yaml", "serving.yaml", "prompts", "data", "pipelines", "scripts", "locks")
+# What only this run may write: a step that fails must not leave the previous run's in place.
+RESULTS = ("evaluation/decision.json", "evaluation/report.md", "evaluation/report.html", ".gatehouse/stages.json")
+POINTER = b"version https://git-lfs.github.com/spec/"
+SHOWN = 3
+
+
+def inspect(root: Path) -> None:
+    """Refuse a workspace whose files are not those of its commit.
+
+    Raises:
+        ConfigError: No repository, changed or foreign files, or Git LFS pointers where data should be.
+    """
+    if not _git(root, "rev-parse", "--is-inside-work-tree").startswith("true"):
+        raise ConfigError("this folder is no Git checkout; add a step with actions/checkout before this one")
+    # Workflows are not read from the workspace, so a harness may rewrite them.
+    changed = _names(_git(root, "diff", "--name-only", "-z", "HEAD", "--", ".", ":(exclude).github"))
+    foreign = _names(_git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS))
+    if changed or foreign:
+        raise ConfigError(
+            f"the workspace is not what was checked out ({_few([*changed, *foreign])}); an earlier run may have left "
+            "this: let actions/checkout clean up (`clean: true`)"
+        )
+    stored = _names(_git(root, "ls-files", "-z", "--", ":(attr:filter=lfs)"))
+    pointers = [name for name in stored if _is_pointer(root / name)]
+    if pointers:
+        raise ConfigError(
+            f"Git LFS has not fetched {_few(pointers)}: install git-lfs on this runner and check out with `lfs: true`"
+        )
+
+
+def clear(root: Path) -> list[str]:
+    """Remove the results of an earlier run and return their names."""
+    found = [name for name in RESULTS if (root / name).is_file()]
+    for name in found:
+        (root / name).unlink()
+    return found
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        # A watcher named in .git/config would be a program that an earlier run left.
+        git = ["git", "-c", "core.fsmonitor=false", "-C", str(root)]
+        result = subprocess.run([*git, *arguments], check=False, capture_output=True)
+    except FileNotFoundError:
+        raise ConfigError("git is not installed on this runner; install it") from None
+    if result.returncode:
+        said = one_line(result.stderr.decode("utf-8", "replace").strip(), 300)
+        raise ConfigError(f"this folder cannot be used as a Git checkout ({said})")
+    return result.stdout.decode("utf-8", "surrogateescape")
+
+
+def _names(listing: str) -> list[str]:
+    return [name for name in listing.split("\0") if name]
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(one_line(name, 100) for name in names[:SHOWN]) + more
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(POINTER)) == POINTER
+    except OSError:
+        return False
