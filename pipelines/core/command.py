@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from pipelines.core.errors import GatehouseError, one_line
 
@@ -17,6 +18,9 @@ from pipelines.core.errors import GatehouseError, one_line
 WRONG_PLACE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_PLACE = re.compile(r"(?P<path>[^\s:][^:\n]*):(?P<line>[1-9][0-9]{0,8}): ")
+_MESSAGE_CHARACTERS = 2000
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -38,6 +42,50 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     if code:
         print(f"exit code {code}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def is_runner() -> bool:
+    """Return whether a GitHub Actions runner executes this process."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def annotate(
+    level: Literal["error", "warning", "notice"],
+    message: str,
+    *,
+    path: str | None = None,
+    line: int | None = None,
+    title: str | None = None,
+) -> None:
+    """Point at a file and line in the run and in the pull request's changes; elsewhere print one plain line.
+
+    Args:
+        level: How it is drawn.
+        message: Any text.
+        path: A file, absolute or relative to the current folder.
+        line: Line of that file, from 1.
+        title: Short heading.
+    """
+    place = f"{path}:{line}: " if line else f"{path}: "
+    text = one_line(message if not path or message.startswith(place) else place + message, _MESSAGE_CHARACTERS)
+    if not is_runner():
+        print(f"{level}: {text}", file=sys.stderr)
+        return
+    found = {"file": _in_repository(path) if path else None, "line": str(line) if line else None, "title": title}
+    properties = ",".join(f"{key}={_property(value)}" for key, value in found.items() if value)
+    # A percent sign is the runner's escape for the line break that would begin another order.
+    print(f"::{level}{' ' * bool(properties)}{properties}::{text.replace('%', '%25')}", file=sys.stderr, flush=True)
+
+
+def _in_repository(path: str) -> str:
+    """Return the path as GitHub looks for it: relative to the repository's root."""
+    workspace = Path(os.environ.get("GITHUB_WORKSPACE") or ".").resolve()
+    absolute = Path(path).resolve()
+    return absolute.relative_to(workspace).as_posix() if absolute.is_relative_to(workspace) else path
+
+
+def _property(value: str) -> str:
+    return one_line(value).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
 
 
 def _code_of(main: Callable[[], int | None]) -> int:
@@ -70,7 +118,10 @@ def _interrupt(signum: int, frame: object) -> NoReturn:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"error: {one_line(message, 2000)}", file=sys.stderr)
+    found = _PLACE.match(message)
+    if found and not os.path.isfile(found["path"]):  # noqa: PTH113 - a host and its port; Path raises on odd names
+        found = None
+    annotate("error", message, path=found and found["path"], line=found and int(found["line"]))
     return code
 
 

@@ -51,6 +51,27 @@ def test_an_error_is_one_line_and_its_code_the_last(body: str, code: int, messag
     assert last == f"exit code {code}"
 
 
+@pytest.mark.parametrize(
+    ("message", "written"),
+    [
+        ("gates.yaml:14: x: 100% odd", "::error file=llm/gates.yaml,line=14::gates.yaml:14: x: 100%25 odd"),
+        ("../a,b%.yaml:3: odd", "::error file=a%2Cb%25.yaml,line=3::../a,b%25.yaml:3: odd"),
+        ("10.0.0.1:5000: refused", "::error::10.0.0.1:5000: refused"),
+        ("a\0b:5: refused", "::error::a\\x00b:5: refused"),
+        ("no place\n::error::forged%0A::stop", "::error::no place\\n::error::forged%250A::stop"),
+        ("http://127.0.0.1:80/x refused", "::error::http://127.0.0.1:80/x refused"),
+        ("x ##[error]forged", "::error::x #\\x23[error]forged"),
+    ],
+)
+def test_on_a_runner_an_error_points_at_its_file_and_line(message: str, written: str, tmp_path: Path) -> None:
+    (tmp_path / "llm").mkdir()
+    (tmp_path / "llm/gates.yaml").touch()
+    (tmp_path / "a,b%.yaml").touch()
+    body = f"os.chdir({str(tmp_path / 'llm')!r}); raise ConfigError({message!r})"
+    result = end(body, GITHUB_ACTIONS="true", GITHUB_WORKSPACE=str(tmp_path))
+    assert result.stderr.splitlines() == [written, "exit code 2"]
+
+
 @pytest.mark.parametrize(("body", "code"), [("return None", 0), ("return 0", 0), ("return 3", 3), ("return 4", 4)])
 def test_a_returned_code_is_the_exit_code_and_told_unless_zero(body: str, code: int) -> None:
     result = end(body)

@@ -5,24 +5,17 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
+from pipelines.core.command import annotate, is_runner
 from pipelines.core.errors import ConfigError, one_line
 from pipelines.core.github.limits import SUMMARY_BYTES, fit, utf8
 
-Level = Literal["error", "warning", "notice"]
+__all__ = ["add_summary", "annotate", "is_runner", "mask", "set_outputs"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_MESSAGE_CHARACTERS = 4000
 _CUT = "_This summary is cut off here: GitHub takes 1 MiB. The files of the run hold the rest._"
-
-
-def is_runner() -> bool:
-    """Return whether a GitHub Actions runner executes this process."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def set_outputs(outputs: Mapping[str, str]) -> None:
@@ -60,43 +53,8 @@ def add_summary(markdown: str) -> None:
             stream.write(fit(markdown, room, _CUT, size=utf8).rstrip("\n") + "\n\n")
 
 
-def annotate(
-    level: Level, message: str, *, path: str | None = None, line: int | None = None, title: str | None = None
-) -> None:
-    """Point at a file and line in the run and in the pull request's changes; elsewhere print one plain line.
-
-    Args:
-        level: How it is drawn.
-        message: Any text.
-        path: A file, absolute or relative to the current folder.
-        line: Line of that file, from 1.
-        title: Short heading.
-    """
-    if not is_runner():
-        place = f"{path}:{line}: " if path and line else f"{path}: " if path else ""
-        print(f"{level}: {one_line(f'{place}{message}', _MESSAGE_CHARACTERS)}", file=sys.stderr)  # noqa: T201
-        return
-    found = {"file": _in_repository(path) if path else None, "line": str(line) if line else None, "title": title}
-    properties = ",".join(f"{key}={_property(value)}" for key, value in found.items() if value)
-    lines = (one_line(one, _MESSAGE_CHARACTERS) for one in message[:_MESSAGE_CHARACTERS].splitlines())
-    data = "%0A".join(one.replace("%", "%25") for one in lines)
-    print(f"::{level}{' ' if properties else ''}{properties}::{data}", file=sys.stderr, flush=True)  # noqa: T201
-
-
 def mask(secret: str) -> None:
     """Have the runner write `***` wherever the secret would appear in the log; nothing away from a runner."""
     if is_runner():
         for line in filter(None, map(str.strip, secret.splitlines())):
             print(f"::add-mask::{line.replace('%', '%25')}", flush=True)  # noqa: T201
-
-
-def _in_repository(path: str) -> str:
-    """Return the path as GitHub draws annotations: relative to the repository's root."""
-    workspace = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
-    absolute = (Path.cwd() / path).resolve()
-    return absolute.relative_to(workspace).as_posix() if absolute.is_relative_to(workspace) else path
-
-
-def _property(value: str) -> str:
-    escaped = one_line(value).replace("%", "%25")
-    return escaped.replace(":", "%3A").replace(",", "%2C")
