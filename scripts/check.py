@@ -2,8 +2,9 @@
 
 import argparse
 from pathlib import Path
+from typing import Literal
 
-from pipelines.core.command import run
+from pipelines.core.command import is_runner, point, run
 
 MOST_LINES = 200
 
@@ -13,18 +14,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.check", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="folder of the repository (default: this one)")
     root = parser.parse_args().root
+    from pipelines.core.github.runner import add_summary, set_outputs
+    from pipelines.core.markdown import block
     from pipelines.evaluation.lint.findings import find
     from pipelines.evaluation.lint.schemas import stale
 
     problems, warnings, project = find(root)
     problems += stale(root)
+    if is_runner():
+        set_outputs({"problems": str(len(problems))})
     for line in problems[:MOST_LINES]:
-        print(line)
+        show("error", line, root)
     if len(problems) > MOST_LINES:
         print(f"... and {len(problems) - MOST_LINES} more problems")
     for line in warnings[:MOST_LINES]:
-        print(f"warning: {line}")
+        show("warning", line, root)
     if problems:
+        add_summary(f"**The declared files do not fit together**\n\n{block(chr(10).join(problems[:MOST_LINES]))}")
         if project.params is None or project.gates is None:
             print("Some files could not be understood; how they fit together is checked once these lines are mended.")
         print(f"{len(problems)} problem{'s' * (len(problems) > 1)} found")
@@ -32,6 +38,14 @@ def main() -> int:
     n_rows = sum(map(len, project.rows.values()))
     print(f"ok: parameters, gates, stages, {len(project.prompts)} prompts and {n_rows:,} rows of data fit together")
     return 0
+
+
+def show(level: Literal["error", "warning"], line: str, root: Path) -> None:
+    """Print a problem, on a runner as an annotation at its file and line."""
+    if is_runner():
+        point(level, line, "" if root == Path() else str(root))
+    else:
+        print(line if level == "error" else f"{level}: {line}")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,19 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path(), help="the repository (default: this folder)")
     root = parser.parse_args().root
 
-    from pipelines.core.files import only_one
+    from pipelines.core.files import only_one, read_text
+    from pipelines.core.github.runner import add_summary, is_runner, set_outputs
     from pipelines.evaluation import report
 
     with only_one("report", root=root):
         view = report.write(root)
     print(f"verdict {view.verdict}")
-    for name in ("report.md", "report.html"):
-        print(root / "evaluation" / name)
+    pages = {"markdown": root / "evaluation/report.md", "html": root / "evaluation/report.html"}
+    for page in pages.values():
+        print(page)
+    if is_runner():
+        set_outputs({name: str(page) for name, page in pages.items()})
+        add_summary(read_text(pages["markdown"]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import io
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from pipelines.core.errors import GatehouseError, one_line
+from pipelines.core.errors import ConfigError, GatehouseError, one_line
 
 # What the user can mend, and with which exit code it ends.
 WRONG_PLACE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
@@ -33,6 +34,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """
     # A cancelled workflow sends SIGTERM: clean up as for Ctrl-C instead of dying half-way through a write.
     signal.signal(signal.SIGTERM, _interrupt)
+    argparse.ArgumentParser.error = _refuse  # type: ignore[assignment, method-assign]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows every message
@@ -77,6 +79,16 @@ def annotate(
     print(f"::{level}{' ' * bool(properties)}{properties}::{text.replace('%', '%25')}", file=sys.stderr, flush=True)
 
 
+def point(level: Literal["error", "warning"], message: str, root: str = "") -> None:
+    """Annotate with a message that may begin `path:line: `, at that place; `path` is relative to `root`."""
+    found = _PLACE.match(message)
+    path = os.path.join(root, found["path"]) if found else ""  # noqa: PTH118 - Path raises on odd names
+    if found and os.path.isfile(path):  # noqa: PTH113 - and not a host and its port
+        annotate(level, message[found.end() :], path=path, line=int(found["line"]))
+    else:
+        annotate(level, message)
+
+
 def _in_repository(path: str) -> str:
     """Return the path as GitHub looks for it: relative to the repository's root."""
     workspace = Path(os.environ.get("GITHUB_WORKSPACE") or ".").resolve()
@@ -94,7 +106,7 @@ def _code_of(main: Callable[[], int | None]) -> int:
         sys.stdout.flush()
     except GatehouseError as error:
         return _complain(str(error), error.exit_code)
-    except SystemExit as stop:  # argparse has printed its own message
+    except SystemExit as stop:  # --help has been printed
         return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
     except KeyboardInterrupt:
         return _complain("interrupted; run the same command again to go on from what is saved", 130)
@@ -118,11 +130,14 @@ def _interrupt(signum: int, frame: object) -> NoReturn:
 
 
 def _complain(message: str, code: int) -> int:
-    found = _PLACE.match(message)
-    if found and not os.path.isfile(found["path"]):  # noqa: PTH113 - a host and its port; Path raises on odd names
-        found = None
-    annotate("error", message, path=found and found["path"], line=found and int(found["line"]))
+    point("error", message)
     return code
+
+
+def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """Complain about wrong arguments as about everything else: an action's inputs arrive here."""
+    parser.print_usage(sys.stderr)
+    raise ConfigError(message)
 
 
 def _close_output() -> None:
