@@ -9,11 +9,13 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.core.errors import ConfigError, GatehouseError
+import yaml
+
+from pipelines.core.errors import ConfigError, GatehouseError, one_line
 from pipelines.core.files import write_json
 
 # What DVC says of a stage, and what that means to a reader.
@@ -25,10 +27,17 @@ SAYINGS = {
 
 
 class Outcome(NamedTuple):
-    """What became of each stage: `computed`, `cached` (taken from DVC's run cache) or `unchanged`."""
+    """What became of each stage.
+
+    Attributes:
+        stages: `computed`, `cached` (taken from DVC's run cache) or `unchanged`, by stage.
+        seconds: Wall time of the whole run.
+        stage_seconds: Wall time of each computed stage, saving its outputs included.
+    """
 
     stages: dict[str, str]
     seconds: float
+    stage_seconds: dict[str, float]
 
 
 class Stopped(GatehouseError):
@@ -39,15 +48,23 @@ class Stopped(GatehouseError):
         self.exit_code = code
 
 
-def reproduce(root: Path = Path()) -> Outcome:
-    """Bring every stage of `dvc.yaml` up to date, printing one line for each that has work to do.
+def reproduce(
+    root: Path = Path(), targets: Sequence[str] = (), *, before: Callable[[Any], None] | None = None
+) -> Outcome:
+    """Bring stages of `dvc.yaml` up to date, printing one line for each that has work to do.
+
+    Args:
+        root: The repository.
+        targets: Stages to end with, such as `train` or `evaluate@reply`, with all they need; by default every stage.
+        before: Called with DVC's repository object before the first stage, to say where it finds objects.
 
     Returns:
         What became of each stage; also written to `.gatehouse/stages.json` for the report.
 
     Raises:
         Stopped: A stage failed; it carries the stage's own exit code.
-        ConfigError: DVC cannot start: no repository, a locked one, a wrong `dvc.yaml`.
+        ConfigError: DVC cannot start: no repository, a locked one, a wrong `dvc.yaml`, an unknown target.
+        GatehouseError: Whatever `before` raises, or what it put in place of DVC's parts.
     """
     from dvc.exceptions import DvcException, ReproductionError
     from dvc.lock import LockError
@@ -56,14 +73,17 @@ def reproduce(root: Path = Path()) -> Outcome:
 
     started = time.monotonic()
     stages: dict[str, str] = {}
+    begun: dict[str, float] = {}
     # Stages say `python`: it must be this one, whatever the shell would find.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    with tempfile.TemporaryDirectory() as folder, _listening(stages):
+    with tempfile.TemporaryDirectory() as folder, _listening(stages, begun):
         exit_file = Path(folder) / "code"
         os.environ["GATEHOUSE_EXIT_FILE"] = str(exit_file)
         try:
             with contextlib.closing(Repo(str(root))) as repo:
-                repo.reproduce()
+                if before is not None:
+                    before(repo)
+                repo.reproduce(list(targets) or None)
         except ReproductionError as error:
             cause: BaseException | None = error.__cause__
             stage = next((name for name, what in reversed(stages.items()) if what == "computed"), "?")
@@ -75,14 +95,36 @@ def reproduce(root: Path = Path()) -> Outcome:
             raise _explained(error) from None
         finally:
             os.environ.pop("GATEHOUSE_EXIT_FILE", None)
-    outcome = Outcome(stages, time.monotonic() - started)
+    ended = time.monotonic()
+    outcome = Outcome(stages, ended - started, _durations(stages, begun, ended))
     write_json(root / ".gatehouse/stages.json", {"schema_version": 1, **outcome._asdict()})
     return outcome
+
+
+def until(stage: str, root: Path = Path()) -> tuple[str, ...]:
+    """Return the stages of `dvc.yaml` from the first to `stage`, loops filled in.
+
+    Raises:
+        ConfigError: There is no such stage.
+    """
+    declared = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    if stage not in declared:
+        raise ConfigError(f"--until {one_line(stage, 60)}: dvc.yaml has no such stage (known: {', '.join(declared)})")
+    return tuple(list(declared)[: list(declared).index(stage) + 1])
+
+
+def _durations(stages: dict[str, str], begun: dict[str, float], ended: float) -> dict[str, float]:
+    """Return the seconds of each computed stage: DVC runs one after the other, so it lasts until the next begins."""
+    ends = [*list(begun.values())[1:], ended]
+    spans = zip(begun.items(), ends, strict=True) if begun else ()
+    return {name: round(end - start, 3) for (name, start), end in spans if stages[name] == "computed"}
 
 
 def _explained(error: BaseException) -> GatehouseError:
     from dvc.lock import LockError
 
+    if isinstance(error, GatehouseError):
+        return error
     if isinstance(error, KeyboardInterrupt):
         raise error
     if isinstance(error, LockError):
@@ -94,8 +136,8 @@ def _explained(error: BaseException) -> GatehouseError:
 
 
 @contextlib.contextmanager
-def _listening(stages: dict[str, str]) -> Iterator[None]:
-    """Turn DVC's log into one line per working stage, and remember what became of each."""
+def _listening(stages: dict[str, str], begun: dict[str, float]) -> Iterator[None]:
+    """Turn DVC's log into one line per working stage, and remember what became of each and when it began."""
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -103,6 +145,7 @@ def _listening(stages: dict[str, str]) -> Iterator[None]:
             for pattern, what in SAYINGS.items():
                 if found := pattern.search(message):
                     stages[found[1]] = what
+                    begun[found[1]] = time.monotonic()
                     if what != "unchanged":
                         print(f"\n== {found[1]}{' (from the run cache)' if what == 'cached' else ''}", flush=True)  # noqa: T201
                     return
