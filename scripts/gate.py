@@ -9,15 +9,24 @@ from pipelines.core.command import run
 def main() -> int:
     """Fetch the baseline, decide, write `evaluation/decision.json`, print the gates and the verdict."""
     parser = argparse.ArgumentParser(prog="python -m scripts.gate", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path(), help="folder with gates.yaml and evaluation/")
     parser.add_argument("--baseline", default="auto", help="auto (the last release), none, or a Git reference")
     arguments = parser.parse_args()
 
     from pipelines.core.files import only_one
+    from pipelines.core.github.runner import annotate, is_runner, set_outputs
+    from pipelines.core.source import parse
     from pipelines.evaluation.deciding.judgement import judge, table
+    from pipelines.evaluation.deciding.pointing import point
 
-    with only_one("gate"):
-        judged = judge(arguments.baseline, Path())
+    root = arguments.root
+    with only_one("gate", root=root):
+        judged = judge(arguments.baseline, root)
     print(table(judged.decision, judged.baseline))
+    if is_runner():
+        set_outputs({"verdict": judged.decision.verdict})
+        for level, line, title, message in point(judged.decision, parse(root / "gates.yaml")):
+            annotate(level, message, path="gates.yaml", line=line, title=title)
     return judged.exit_code
 
 
