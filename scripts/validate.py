@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.core.command import run
+from pipelines.core.command import is_runner, point, run
 
 SHOWN = 5  # offending rows per expectation on the terminal; the page has more
 
@@ -39,7 +39,10 @@ def main() -> None:
     for result in found.failed():
         print(f"not met: {result.name} (observed: {result.observed})")
         for row in result.rows[:SHOWN]:
-            print(f"  {row.place}: {row.found} [{row.split}]")
+            if is_runner():
+                point("error", f"{row.place}: {result.name}: {row.found} [{row.split}]")
+            else:
+                print(f"  {row.place}: {row.found} [{row.split}]")
         if result.n_offending > SHOWN:
             print(f"  and {result.n_offending - SHOWN:,} more rows")
     if found.failed():
