@@ -11,7 +11,7 @@ def main() -> None:
     from pathlib import Path
 
     from pipelines.core.files import write_json
-    from pipelines.evaluation.machine import describe
+    from pipelines.core.machine import describe
 
     machine = describe()
     write_json(Path(".gatehouse/machine.json"), {"schema_version": 1, **machine._asdict()})

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from pipelines.core.files import sha256, write_json
 from pipelines.core.folders import replacing_folder
+from pipelines.core.machine import describe
 from pipelines.evaluation.cases import NAN, Case, Value
 from pipelines.evaluation.catalogue import Metric
-from pipelines.evaluation.machine import describe
 from pipelines.evaluation.results import read_results
 from pipelines.evaluation.row_table import ids_digest, write_rows
 from pipelines.evaluation.suite import Opened, Plan

@@ -8,10 +8,10 @@ from pathlib import Path
 from pipelines.core.errors import ConfigError
 from pipelines.core.files import digest, read_json, sha256
 from pipelines.core.folders import replacing_folder
+from pipelines.core.machine import describe
 from pipelines.core.params import Params
 from pipelines.evaluation.catalogue import LATENCY_SUITE
 from pipelines.evaluation.latency import measure
-from pipelines.evaluation.machine import describe
 from pipelines.evaluation.progress import Progress
 from pipelines.evaluation.record import Outcome
 from pipelines.evaluation.suite import CACHE, Plan, read_plan

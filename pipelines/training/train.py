@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from pipelines.core.errors import ConfigError, ServiceError, one_line
 from pipelines.core.files import digest, sha256, write_json
 from pipelines.core.folders import replacing_folder
+from pipelines.core.machine import has_bfloat16
 from pipelines.core.params import Params, Train
 from pipelines.core.rows import Row, read_rows
 from pipelines.llm.local_model import LocalModel, ModelCard, load, read_card, resolve_device, resolve_precision
@@ -166,7 +167,7 @@ def _prepare(params: Params, rows: list[Row], root: Path) -> Job:
 def _precision(settings: Train) -> str:
     device = resolve_device("auto")
     # Half the time on a processor that multiplies bfloat16 itself; several times as long on any other.
-    if settings.precision == "auto" and device == "cpu" and environment.has_bfloat16_cpu():
+    if settings.precision == "auto" and device == "cpu" and has_bfloat16():
         return "bfloat16"
     dtype = resolve_precision(settings.precision, device)
     return str(dtype).removeprefix("torch.")

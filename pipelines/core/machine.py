@@ -32,7 +32,18 @@ class Machine(NamedTuple):
 
 def describe() -> Machine:
     """Return what kind of machine this process runs on, without importing torch."""
-    return Machine(_cpu(), len(os.sched_getaffinity(0)), _gpu(), rounded_gib(_memory()), _system())
+    return Machine(cpu_name(), len(os.sched_getaffinity(0)), _gpu(), rounded_gib(_memory()), _system())
+
+
+def cpu_name() -> str:
+    """Return the processor's name, as the system gives it."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.M)
+    return " ".join(found[1].split()) if found else platform.processor()
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the processor has instructions for products of bfloat16 matrices (AVX-512 BF16 or AMX)."""
+    return re.search(r"^flags\s*:.*\b(avx512_bf16|amx_bf16)\b", _cpuinfo(), re.M) is not None
 
 
 def rounded_gib(n_bytes: int) -> int:
@@ -45,13 +56,11 @@ def _system() -> str:
     return f"{platform.system()} {platform.machine()}"
 
 
-def _cpu() -> str:
+def _cpuinfo() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return platform.processor()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
-    return " ".join(found[1].split()) if found else platform.processor()
+        return ""
 
 
 def _gpu() -> str:
