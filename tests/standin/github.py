@@ -92,12 +92,16 @@ class GitHub(Store):
     @property
     def posts(self) -> list[Call]:
         """What was written with success: POST, PATCH, PUT and DELETE."""
-        return [call for call in self.calls if call.method != "GET" and 200 <= call.status < 300]
+        writes = [call for call in self.calls if call.method != "GET" and not call.path.endswith("/graphql")]
+        return [call for call in writes if 200 <= call.status < 300]
 
     @property
     def environment(self) -> dict[str, str]:
         """What a step's environment says of GitHub."""
-        return {"GITHUB_API_URL": self.url, "GITHUB_REPOSITORY": self.repository, "GH_TOKEN": self.token}
+        return {
+            "GITHUB_API_URL": f"{self.url}/api/v3", "GITHUB_SERVER_URL": self.url,
+            "GITHUB_REPOSITORY": self.repository, "GH_TOKEN": self.token,
+        }  # fmt: skip
 
     def fail_next(
         self,

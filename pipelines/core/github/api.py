@@ -65,9 +65,9 @@ class Api:
             raise ConfigError(f"GITHUB_API_URL: {one_line(url, 100)!r} is no https:// URL; a token goes nowhere else")
         self.repository = repository
         self.base_url = url
-        self._token = token.strip()
+        self.token = token.strip()
         self._timeout_s = timeout_s
-        self._sleep = sleep
+        self.sleep = sleep
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     @classmethod
@@ -129,6 +129,15 @@ class Api:
         """Remove what stands at the path; raises as `get` does."""
         return self._json("DELETE", self._url(path), body, repeatable=True)
 
+    def login(self) -> str:
+        """Return whose token it is; an App's, GITHUB_TOKEN too, can only ask the GraphQL API; raises as `get` does."""
+        url = f"{self.base_url.removesuffix('/v3')}/graphql"
+        answer = self._json("POST", url, {"query": "{ viewer { login } }"}, repeatable=True)
+        try:
+            return str(answer["data"]["viewer"]["login"])
+        except (KeyError, TypeError):
+            raise Unreachable("GitHub does not say whose token it is; name the login with --bot") from None
+
     def _url(self, path: str, query: Mapping[str, str | int] | None = None) -> str:
         filled = path.replace("{repository}", self.repository)
         if not _PATH.fullmatch(filled) or "/../" in f"{filled}/":
@@ -162,7 +171,7 @@ class Api:
             if is_final or attempt == ATTEMPTS - 1 or waited + wait > PATIENCE_S:
                 raise failed from None
             _log.warning("%s; trying again in %.0f s", str(failed).rpartition("; ")[0], wait)
-            self._sleep(wait)
+            self.sleep(wait)
             waited += wait
         raise AssertionError("the last attempt returns or raises")
 
@@ -185,7 +194,7 @@ class Api:
         headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28",
                    "User-Agent": "gatehouse"}  # fmt: skip
         if self._is_home(url):
-            headers["Authorization"] = f"Bearer {self._token}"
+            headers["Authorization"] = f"Bearer {self.token}"
         data = None if body is None else json.dumps(body).encode("ascii")
         if data is not None:
             headers["Content-Type"] = "application/json"
