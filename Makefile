@@ -53,6 +53,6 @@ clean: ## Remove everything that `make run` made, except the environment and the
 	test -x $(bin)/python || $(PYTHON) -m venv .venv
 	$(bin)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/uv.txt
 	install() { UV_FIND_LINKS="$$PIP_FIND_LINKS" UV_INDEX="$$PIP_EXTRA_INDEX_URL" VIRTUAL_ENV=.venv \
-	  $(bin)/uv pip install --quiet --require-hashes --link-mode copy -r "locks/$$1.txt"; }; \
+	  $(bin)/uv pip install --quiet --require-hashes --link-mode copy --compile-bytecode -r "locks/$$1.txt"; }; \
 	install $(LOCK) || { test $(LOCK) = cpu && echo "No CPU build of torch is offered here: taking the CUDA build, which runs on CPUs as well." && install cuda; }
 	touch $@
