@@ -97,14 +97,14 @@ def test_it_runs_as_a_command_of_its_own(github: Repository, folder: Path) -> No
         capture_output=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
-    assert "acme/support: 15 settings differ from the files" in done.stdout
+    assert "acme/support: 18 settings differ from the files" in done.stdout
     assert done.stderr == "exit code 3\n"
 
 
 def test_apply_protects_the_repository_and_a_second_time_changes_nothing(github: Repository, folder: Path) -> None:
     first = bootstrap(github, folder, *APP, "--apply")
     assert first.returncode == 0, first.stderr
-    assert first.stdout.count("done: ") == 6 + 7 + 3, "rulesets, labels, environments"
+    assert first.stdout.count("done: ") == 6 + 7 + 6, "rulesets, labels, environments"
     assert "not protected" not in first.stdout
     before = len(github.posts)
     second = bootstrap(github, folder, *APP, "--apply")

@@ -1,0 +1,306 @@
+"""What only GitHub enforces and no local run can show: read from the workflows' YAML and held to tables."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+ACTIONS = sorted((ROOT / "actions").glob("*/action.yml"))
+BIN = Path(sys.executable).parent
+
+TRIGGERS: dict[str, Any] = {
+    "pull-request.yml": {"pull_request": {"types": ["opened", "synchronize", "reopened", "ready_for_review"]}},
+    "review.yml": {"pull_request_review": {"types": ["submitted", "edited", "dismissed"]}},
+    "verdict.yml": {"workflow_run": {"workflows": ["pull-request", "review"], "types": ["requested", "completed"]}},
+    "main.yml": {"push": {"branches": ["main"]}, "workflow_dispatch": ""},
+    "nightly.yml": {"schedule": [{"cron": "17 2 * * *"}], "workflow_dispatch": ""},
+}
+# What each job's token may do. Every workflow grants nothing by itself.
+READ = {"contents": "read"}
+PERMISSIONS: dict[tuple[str, str], dict[str, str]] = {
+    ("pull-request.yml", "plan"): READ,
+    ("pull-request.yml", "train"): READ,
+    ("pull-request.yml", "answer"): READ,
+    ("pull-request.yml", "evaluate"): READ,
+    ("pull-request.yml", "done"): {},
+    ("review.yml", "review"): {},
+    ("verdict.yml", "verdict"): {
+        "actions": "read", "contents": "write", "pull-requests": "write", "statuses": "write",
+    },
+    ("main.yml", "reproduce"): READ,
+    ("main.yml", "decide"): {"contents": "write", "statuses": "write"},
+    ("nightly.yml", "noise"): READ,
+}  # fmt: skip
+# An environment holds the secrets and says which branch may read them (.github/environments.yml).
+ENVIRONMENTS = {
+    ("pull-request.yml", "train"): "pull-request",
+    ("pull-request.yml", "answer"): "pull-request",
+    ("pull-request.yml", "evaluate"): "pull-request",
+    ("verdict.yml", "verdict"): "verdict",
+    ("main.yml", "reproduce"): "main",
+    ("main.yml", "decide"): "main",
+    ("nightly.yml", "noise"): "main",
+}
+CONCURRENCY: dict[str, dict[str, str]] = {
+    "pull-request.yml": {
+        "group": "pull-request-${{ github.event.pull_request.number }}", "cancel-in-progress": "true",
+    },
+    "review.yml": {"group": "review-${{ github.event.pull_request.number }}", "cancel-in-progress": "true"},
+    "verdict.yml/verdict": {
+        "group": "verdict-${{ github.event.workflow_run.head_repository.full_name }}"
+        "-${{ github.event.workflow_run.head_branch }}",
+        "queue": "max",
+    },
+    "main.yml": {"group": "main", "queue": "max"},
+    "nightly.yml": {"group": "nightly", "cancel-in-progress": "false"},
+}  # fmt: skip
+# Findings of zizmor that stand, with their number and their reason.
+ACCEPTED = {
+    "self-repository": "`$/actions/x` is unknown to GitHub Enterprise Server and to act; `./actions/x` means the same",
+    "dangerous-triggers": "verdict.yml has to run on workflow_run; it checks out main only",
+}
+PIN = re.compile(r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)$")
+
+
+class Step(NamedTuple):
+    """A step and where it stands."""
+
+    file: str
+    job: str
+    step: dict[str, Any]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Parse a workflow as text only, so that `on` stays `on`."""
+    value: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    return value
+
+
+DECLARED = {path.name: read(path) for path in WORKFLOWS}
+JOBS = {(name, job): body for name, workflow in DECLARED.items() for job, body in workflow["jobs"].items()}
+ids = {"ids": lambda value: "/".join(value) if isinstance(value, tuple) else str(value)}
+
+
+def steps() -> Iterator[Step]:
+    for (name, job), body in JOBS.items():
+        for step in body["steps"]:
+            yield Step(name, job, step)
+
+
+def inputs_and_outputs(action: str) -> tuple[dict[str, Any], set[str]]:
+    declared = read(ROOT / action / "action.yml")
+    return declared.get("inputs", {}), set(declared.get("outputs", {}))
+
+
+def test_the_workflows_start_on_these_events_and_on_no_other() -> None:
+    assert {name: workflow["on"] for name, workflow in DECLARED.items()} == TRIGGERS
+
+
+def test_a_verdict_waits_for_workflows_that_exist() -> None:
+    names = {workflow["name"] for workflow in DECLARED.values()}
+    assert set(TRIGGERS["verdict.yml"]["workflow_run"]["workflows"]) <= names
+
+
+def test_a_workflow_is_named_as_its_file() -> None:
+    assert {workflow["name"] for workflow in DECLARED.values()} == {Path(name).stem for name in DECLARED}
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_a_workflow_by_itself_grants_nothing(name: str) -> None:
+    assert DECLARED[name]["permissions"] == {}
+
+
+def test_each_job_may_do_what_the_table_says() -> None:
+    assert {place: body["permissions"] for place, body in JOBS.items()} == PERMISSIONS
+
+
+def test_nothing_that_a_pull_request_starts_itself_may_write() -> None:
+    for place in JOBS:
+        if place[0] in ("pull-request.yml", "review.yml"):
+            assert set(PERMISSIONS[place].values()) <= {"read"}, place
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_each_permission_says_what_for(path: Path) -> None:
+    granted = re.findall(r"^ +(?!permission-)[\w-]+: (?:read|write)\b.*$", path.read_text(encoding="utf-8"), re.M)
+    assert all(re.search(r" # \w", line) for line in granted), granted
+
+
+def test_secrets_are_read_in_the_environment_that_holds_them_only() -> None:
+    found = {place: environment(body) for place, body in JOBS.items() if environment(body)}
+    assert found == ENVIRONMENTS
+    for (name, job), body in JOBS.items():
+        if "secrets." in json.dumps(body):
+            assert (name, job) in ENVIRONMENTS, f"{name}: {job} reads a secret outside of an environment"
+    for name, workflow in DECLARED.items():
+        outside = {key: value for key, value in workflow.items() if key != "jobs"}
+        assert "secrets." not in json.dumps(outside), name
+
+
+def environment(body: dict[str, Any]) -> str | None:
+    declared = body.get("environment")
+    return declared["name"] if isinstance(declared, dict) else declared
+
+
+def test_every_environment_is_declared_and_all_but_one_are_for_main_only() -> None:
+    settings = yaml.safe_load((ROOT / ".github/environments.yml").read_text(encoding="utf-8"))["environments"]
+    branches = {one["name"]: one.get("branches") for one in settings if one["name"] in ENVIRONMENTS.values()}
+    assert branches == {"pull-request": None, "verdict": ["main"], "main": ["main"]}
+
+
+def test_every_variable_is_declared() -> None:
+    read_here = {name for path in WORKFLOWS for name in re.findall(r"\bvars\.(\w+)", path.read_text(encoding="utf-8"))}
+    settings = yaml.safe_load((ROOT / ".github/variables.yml").read_text(encoding="utf-8"))["variables"]
+    assert read_here <= set(settings)
+
+
+def test_a_pull_request_reads_no_secret_but_the_key_of_its_own_corner() -> None:
+    text = (ROOT / ".github/workflows/pull-request.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"secrets\.(\w+)", text)) == {"GATEHOUSE_REMOTE_KEY_ID", "GATEHOUSE_REMOTE_KEY"}
+    assert "secrets: inherit" not in text
+
+
+def test_forks_get_no_runner_of_our_own() -> None:
+    own = "github.event.pull_request.head.repo.full_name == github.repository"
+    for (name, job), body in JOBS.items():
+        if name == "pull-request.yml" and "vars.GATEHOUSE_RUNNER" in body["runs-on"]:
+            expected = f"${{{{ fromJSON({own} && vars.GATEHOUSE_RUNNER || '\"ubuntu-latest\"') }}}}"
+            assert body["runs-on"] == expected, job
+
+
+def test_what_writes_runs_where_no_pull_request_has_been() -> None:
+    for place, granted in PERMISSIONS.items():
+        if "write" in granted.values():
+            assert JOBS[place]["runs-on"] == "ubuntu-latest", place
+
+
+def test_runs_that_could_meet_are_kept_apart() -> None:
+    found = {name: workflow["concurrency"] for name, workflow in DECLARED.items() if "concurrency" in workflow}
+    found |= {"/".join(place): body["concurrency"] for place, body in JOBS.items() if "concurrency" in body}
+    assert found == CONCURRENCY
+
+
+@pytest.mark.parametrize("place", JOBS, **ids)
+def test_every_job_has_a_time_limit(place: tuple[str, str]) -> None:
+    limit = JOBS[place]["timeout-minutes"]
+    assert limit.isdigit() or limit == "${{ fromJSON(vars.GATEHOUSE_TIMEOUT_MINUTES || '360') }}"
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_one_last_job_needs_every_other(name: str) -> None:
+    jobs = DECLARED[name]["jobs"]
+    *others, last = jobs
+    needs = jobs[last].get("needs", [])
+    assert sorted([needs] if isinstance(needs, str) else needs) == sorted(others)
+
+
+def test_no_job_is_named_like_the_required_status() -> None:
+    for place, body in JOBS.items():
+        assert "gatehouse" not in body["name"].lower(), place
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, *ACTIONS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_third_party_actions_are_pinned_to_a_commit_with_its_version_beside(path: Path) -> None:
+    for line in re.findall(r"^.*\buses:.*$", path.read_text(encoding="utf-8"), re.M):
+        assert "uses: ./actions/" in line or PIN.search(line), line
+
+
+def test_one_action_has_one_pin() -> None:
+    pins: dict[str, set[tuple[str, str]]] = {}
+    for path in WORKFLOWS:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if found := PIN.search(line):
+                pins.setdefault("/".join(found["action"].split("/")[:2]), set()).add(
+                    (found["commit"], found["version"])
+                )
+    assert pins, "no pin was found"
+    assert not {action: found for action, found in pins.items() if len(found) > 1}
+
+
+def test_every_checkout_leaves_no_credentials_behind() -> None:
+    found = [step for step in steps() if str(step.step.get("uses", "")).startswith("actions/checkout@")]
+    assert len(found) >= len(DECLARED) - 1
+    for name, job, step in found:
+        assert step["with"]["persist-credentials"] == "false", (name, job)
+
+
+def test_the_judge_checks_out_main_only() -> None:
+    for name, job, step in steps():
+        if str(step.get("uses", "")).startswith("actions/checkout@") and name != "pull-request.yml":
+            assert not {"ref", "repository"} & set(step["with"]), (name, job)
+
+
+def test_no_expression_is_pasted_into_a_script() -> None:
+    for name, job, step in steps():
+        assert "${{" not in step.get("run", ""), (name, job)
+        assert "run" not in step or step.get("shell") == "bash", (name, job)
+    for path in WORKFLOWS:  # a block scalar with an expression would always be true
+        assert not re.search(r"^\s*-?\s*if:\s*[|>]", path.read_text(encoding="utf-8"), re.M), path.name
+
+
+def test_steps_give_our_actions_inputs_that_they_have() -> None:
+    n_seen = 0
+    for name, job, step in steps():
+        action = str(step.get("uses", ""))
+        if action.startswith("./actions/"):
+            inputs, _ = inputs_and_outputs(action)
+            given = set(step.get("with", {}))
+            needed = {key for key, value in inputs.items() if value.get("required") == "true"}
+            assert given <= set(inputs), (name, job, action)
+            assert needed <= given, (name, job, action)
+            n_seen += 1
+    assert n_seen > 10
+
+
+def test_outputs_that_are_read_are_declared() -> None:
+    for (name, job), body in JOBS.items():
+        by_id = {step["id"]: step.get("uses", "") for step in body["steps"] if "id" in step}
+        for step_id, output in re.findall(r"\bsteps\.([\w-]+)\.outputs\.([\w-]+)", json.dumps(body)):
+            assert step_id in by_id, (name, job, step_id)
+            if by_id[step_id].startswith("./actions/"):
+                assert output in inputs_and_outputs(by_id[step_id])[1], (name, job, step_id, output)
+        for other, output in re.findall(r"\bneeds\.(\w+)\.outputs\.([\w-]+)", json.dumps(body)):
+            assert output in DECLARED[name]["jobs"][other]["outputs"], (name, job, output)
+
+
+@pytest.mark.parametrize(
+    ("schema", "paths"), [("workflows", WORKFLOWS), ("actions", ACTIONS)], ids=["workflows", "actions"]
+)
+def test_the_files_keep_to_githubs_schema(schema: str, paths: list[Path]) -> None:
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", f"vendor.github-{schema}", *map(str, paths)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def zizmor(*arguments: str) -> Counter[str]:
+    command = [str(BIN / "zizmor"), "--offline", "--persona=auditor", "--format=json", *arguments, ".github", "actions"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stdout, result.stderr
+    return Counter(finding["ident"] for finding in json.loads(result.stdout) if not finding["ignored"])
+
+
+def test_zizmor_finds_nothing() -> None:
+    assert zizmor("--config", ".github/zizmor.yml") == {}
+
+
+def test_what_zizmor_is_told_to_ignore_is_a_short_list() -> None:
+    command = [str(BIN / "zizmor"), "--offline", "--persona=auditor", "--format=json", "--no-config", "--no-ignores"]
+    result = subprocess.run([*command, ".github", "actions"], cwd=ROOT, capture_output=True, text=True, check=False)
+    found = Counter(finding["ident"] for finding in json.loads(result.stdout))
+    local = sum(str(step.step.get("uses", "")).startswith("./actions/") for step in steps())
+    assert found == {"self-repository": local, "dangerous-triggers": 1}
+    assert set(found) == set(ACCEPTED)
+    told = list(yaml.safe_load((ROOT / ".github/zizmor.yml").read_text(encoding="utf-8"))["rules"])
+    text = "".join(path.read_text(encoding="utf-8") for path in [*WORKFLOWS, *ACTIONS])
+    assert sorted(told + re.findall(r"zizmor: ignore\[([\w-]+)\] \w", text)) == sorted(ACCEPTED)
