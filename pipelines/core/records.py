@@ -85,6 +85,11 @@ class Record(_Kept):
     run_url: str = ""
     created: str = ""
 
+    @property
+    def is_trusted(self) -> bool:
+        """Tell whether what it names may be used: main made it, or it is a pass, which a cap keeps the forged from."""
+        return self.pull_request is None or self.verdict == "pass"
+
     def as_file(self) -> dict[str, bytes]:
         """Return the path and the bytes that `write` takes."""
         text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)

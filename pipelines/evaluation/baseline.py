@@ -1,5 +1,7 @@
 """Fetch what a candidate is compared with: rows and declared files of a commit, through Git and DVC.
 
+Which rows belong to a commit says the record of its decision, and where there is none the `dvc.lock` in the commit.
+
 "Nothing was ever released" (state `none`) and "it exists and could not be had" (`unavailable`) are two answers: the
 first leaves regression rules out, the second asks a person.
 """
@@ -17,9 +19,12 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from pipelines.core.errors import ConfigError
+from pipelines.core.errors import ConfigError, GatehouseError, one_line
 from pipelines.core.files import read_json, sha256, write_json
 from pipelines.core.folders import replacing_folder
+from pipelines.core.inputs import input_digest_at
+from pipelines.core.objects import Store, kept_by_dvc
+from pipelines.core.records import Record, read
 
 RELEASE = re.compile(r"v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
 FOLDER = Path("evaluation/baseline")
@@ -49,23 +54,24 @@ class Unavailable(Exception):
     """Something between here and the baseline's rows failed; the message says what, in one line."""
 
 
-def fetch_baseline(asked: str, root: Path = Path()) -> Baseline:
+def fetch_baseline(asked: str, root: Path = Path(), *, repository: Path | None = None) -> Baseline:
     """Bring the baseline into `evaluation/baseline/`, which is replaced as a whole.
 
     Args:
         asked: `auto` (the last release that HEAD contains), `none`, or a Git reference.
-        root: The repository.
+        root: Folder that holds `evaluation/`.
+        repository: Where Git and DVC are asked, by default `root`.
 
     Returns:
         What was found. Whatever fails between here and the rows is a state with its reason, and no error.
     """
-    found = Baseline("none", reason="none was asked for")
+    found, source = Baseline("none", reason="none was asked for"), repository or root
     try:
         if asked != "none":
-            found = resolve(asked, root)
+            found = resolve(asked, source)
         if found.state == "fetched":
             if not _is_here(found, root):
-                _fetch(found, root)
+                _fetch(found, source, root / FOLDER)
             return found
     except Unavailable as error:
         found = found._replace(state="unavailable", ref=found.ref or asked, reason=str(error))
@@ -134,15 +140,22 @@ def _is_here(wanted: Baseline, root: Path) -> bool:
         return False
 
 
-def _fetch(wanted: Baseline, root: Path) -> None:
-    rows = _rows_at(wanted, root)
-    with replacing_folder(root / FOLDER) as new, _complaining():
+def _fetch(wanted: Baseline, root: Path, folder: Path) -> None:
+    record = _record_of(wanted, root)
+    lock = record.lock if record else _lock_at(wanted, root)
+    rows = _rows_in(lock, f"the record of {wanted.ref}" if record else f"dvc.lock of {wanted.ref}")
+    with replacing_folder(folder) as new, _complaining():
         from dvc.api import DVCFileSystem
 
         files = DVCFileSystem(str(root.resolve()), rev=wanted.commit)
-        for output, md5_of_output in sorted(rows.items()):
-            for path, md5 in _files_of(files, output, md5_of_output).items():
-                _take(files, path, new / Path(path).parent.name / Path(path).name, md5)
+        if record:
+            with kept_by_dvc(root) as store:
+                for output, md5 in sorted(rows.items()):
+                    _take_recorded(store, record, output, md5, new)
+        else:
+            for output, md5_of_output in sorted(rows.items()):
+                for path, md5 in _files_of(files, output, md5_of_output).items():
+                    _take(files, path, new / Path(path).parent.name / Path(path).name, md5)
         if not list(new.glob("*/rows.parquet")):
             raise Unavailable(f"{wanted.ref} has no evaluation/<suite>/rows.parquet")
         for path in _declared_at(files):
@@ -151,19 +164,51 @@ def _fetch(wanted: Baseline, root: Path) -> None:
         write_json(new / "baseline.json", {"schema_version": 1, **wanted._asdict(), "files": digests})
 
 
-def _rows_at(wanted: Baseline, root: Path) -> dict[str, str]:
-    """Return each suite's files or folder at that commit, with the MD5 that `dvc.lock` gives it."""
-    text = _git(root, "show", f"{wanted.commit}:dvc.lock") if _has_lock(wanted, root) else ""
-    if not text:
-        raise Unavailable(f"{wanted.ref} has no dvc.lock, so nobody knows which rows belong to it")
+def _record_of(wanted: Baseline, root: Path) -> Record | None:
+    """Return the record of the decision about that commit's tree, where one that can be trusted has been written."""
     try:
-        stages = yaml.safe_load(text)["stages"].values()
+        record = read(input_digest_at(wanted.commit, root), root)
+    except GatehouseError as error:
+        if _has_lock(wanted, root):  # a laptop without a network
+            return None
+        raise Unavailable(f"the record of {wanted.ref} could not be read ({one_line(str(error), 200)})") from None
+    return record if record and record.is_trusted and record.lock else None
+
+
+def _take_recorded(store: Store, record: Record, path: str, md5: str, new: Path) -> None:
+    """Copy an output of a recorded decision, each file held against the record's SHA-256."""
+    names = [name for name in record.manifest if name == path or name.startswith(f"{path}/")]
+    if not names:
+        raise Unavailable(f"the record's manifest does not name {path}")
+    for name in names:
+        if PurePosixPath(name).name not in PARTS or len(PurePosixPath(name).parts) != 3:
+            continue
+        wanted = record.manifest[name]
+        if md5 != wanted.md5 and not md5.endswith(".dir"):
+            raise Unavailable(f"{name}: the record's manifest is not what its dvc.lock names")
+        target = new / PurePosixPath(name).parent.name / PurePosixPath(name).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        store.copy(wanted.md5, target)
+        if sha256(target) != wanted.sha256:
+            raise Unavailable(f"{name} is not the file that the record names (its SHA-256 differs)")
+
+
+def _lock_at(wanted: Baseline, root: Path) -> str:
+    if not _has_lock(wanted, root):
+        raise Unavailable(f"{wanted.ref} has no dvc.lock and no record, so nobody knows which rows belong to it")
+    return _git(root, "show", f"{wanted.commit}:dvc.lock")
+
+
+def _rows_in(lock: str, whose: str) -> dict[str, str]:
+    """Return each suite's files or folder, with the MD5 that a `dvc.lock` gives it."""
+    try:
+        stages = yaml.safe_load(lock)["stages"].values()
         outs = [(str(out["path"]), str(out.get("md5", ""))) for stage in stages for out in stage.get("outs", [])]
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        raise Unavailable(f"dvc.lock of {wanted.ref} is not one that DVC wrote") from None
+        raise Unavailable(f"{whose} is not one that DVC wrote") from None
     found = {path: md5 for path, md5 in outs if _is_result(PurePosixPath(path), md5)}
     if not found:
-        raise Unavailable(f"dvc.lock of {wanted.ref} names no evaluation/<suite>/rows.parquet")
+        raise Unavailable(f"{whose} names no evaluation/<suite>/rows.parquet")
     return found
 
 

@@ -41,6 +41,8 @@ class Decision(NamedTuple):
         slices: Every slice that is compared with the baseline.
         smallest_detectable: For each metric, the smallest effect that so many rows show.
         error_rates: A/A over random halves of the rows, as sentences for the report's footer.
+        caps: Why a pull request may not pass without a person, one sentence each.
+        approval: Who lifted a `manual_review`, when and why, or None where nobody had to or did.
     """
 
     verdict: Verdict
@@ -49,6 +51,8 @@ class Decision(NamedTuple):
     slices: tuple[SliceResult, ...]
     smallest_detectable: tuple[str, ...]
     error_rates: tuple[str, ...]
+    caps: tuple[str, ...] = ()
+    approval: dict[str, str] | None = None
 
 
 def decide(evidence: Evidence, rules: Evaluation, *, rng: np.random.Generator) -> Decision:

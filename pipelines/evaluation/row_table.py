@@ -38,13 +38,14 @@ def write_rows(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    arrays = {name: pa.array(_clean(name, values), type=_type(name)) for name, values in columns.items()}
+    arrays = {name: pa.array(_clean(name, values), type=column_type(name)) for name, values in columns.items()}
     table = pa.table(arrays).replace_schema_metadata({"schema_version": SCHEMA_VERSION})
     with replacing(path) as stream:
         pq.write_table(table, stream, compression="zstd")
 
 
-def _type(name: str) -> pa.DataType:
+def column_type(name: str) -> pa.DataType:
+    """Return the type that a column of this name has."""
     import pyarrow as pa
 
     if name in TEXTS:

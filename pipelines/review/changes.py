@@ -34,12 +34,14 @@ class Revision(NamedTuple):
         params: Parameters.
         suites: Rows, schema and prompt of each suite.
         trained: Training and validation rows of the model's data set.
+        kept: Suites whose data lies outside of Git, with a hash of what stands for it there.
     """
 
     gates: Evaluation | None
     params: Params
     suites: Mapping[str, Suite]
     trained: tuple[Row, ...] = ()
+    kept: Mapping[str, str] = {}
 
 
 class Changes(NamedTuple):
@@ -93,10 +95,19 @@ def changes(before: Revision, after: Revision, paths: Mapping[str, str], *, orig
         suites=(*weakened(before.params, after.params), *(f"{path}: what a judge goes by changed" for path in judges)),
         rows=(
             *rows_changed(before.suites, after.suites),
+            *_out_of_sight(before, after),
             *contaminated(before.trained, after.trained, after.suites, near),
         ),
         origin=tuple(origin),
     )
+
+
+def _out_of_sight(before: Revision, after: Revision) -> list[str]:
+    return [
+        f"suite '{name}': its data, which lies outside of Git, changed, so that nobody can compare the rows here"
+        for name in sorted({*before.suites, *before.kept} & {*after.suites, *after.kept})
+        if before.kept.get(name) != after.kept.get(name)
+    ]
 
 
 def code_changed(paths: Mapping[str, str]) -> tuple[str, ...]:

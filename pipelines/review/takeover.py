@@ -37,8 +37,8 @@ def take_over(urls: Sequence[str], root: Path = Path(), *, git_remote: str | Non
         ConfigError: The record is broken.
     """
     record = read(input_digest(root), root, git_remote)
-    if record is None or not record.lock:
-        return "no decision is recorded about this tree: nothing to take over"
+    if record is None or not record.lock or not record.is_trusted:
+        return "no decision that can be taken over is recorded about this tree"
     with opened(root) as repo:
         number = record.pull_request
         places = [where for url in urls for where in (url, *([f"{url.rstrip('/')}/pr/{number}"] if number else []))]

@@ -118,7 +118,7 @@ def test_broken_rows_of_the_baseline_ask_for_review(tmp_path: Path, monkeypatch:
     before = root / "evaluation/baseline/triage"
     write_suite(before, {**TRIAGE, "exact_match": [7.0] * 200})
     found = Baseline("fetched", "v1.0.0", "c0ffee", "2026-11-01T00:00:00+00:00")
-    monkeypatch.setattr("pipelines.evaluation.deciding.judgement.fetch_baseline", lambda asked, root: found)
+    monkeypatch.setattr("pipelines.evaluation.deciding.judgement.fetch_baseline", lambda *_, **__: found)
     judged = judge("auto", root)
     assert (judged.exit_code, judged.baseline.state) == (4, "unavailable")
 

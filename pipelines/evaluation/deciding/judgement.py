@@ -11,19 +11,19 @@ import numpy as np
 
 from pipelines.core.commit import head
 from pipelines.core.errors import ConfigError
-from pipelines.core.files import digest, sha256, write_json
+from pipelines.core.files import sha256, write_json
 from pipelines.core.gates import Evaluation, load_gates
+from pipelines.core.inputs import input_digest
 from pipelines.core.params import Params, load_params
 from pipelines.evaluation.baseline import FOLDER, Baseline, fetch_baseline
 from pipelines.evaluation.catalogue import LATENCY_METRICS, LATENCY_SUITE, METRICS, Metric, of_suite
 from pipelines.evaluation.deciding import reasons
+from pipelines.evaluation.deciding.caps import Cap, capped, unmeasured
 from pipelines.evaluation.deciding.checks import Check, Evidence
 from pipelines.evaluation.gate import EXIT_CODES, Decision, as_json, decide
 from pipelines.evaluation.results import Results, read_results
 
 DECISION = Path("evaluation/decision.json")
-CODE = ("pipelines", "scripts")
-DECLARED = ("params.yaml", "gates.yaml", "dvc.yaml")
 
 
 class Judged(NamedTuple):
@@ -38,22 +38,27 @@ class Judged(NamedTuple):
         return EXIT_CODES[self.decision.verdict]
 
 
-def judge(asked: str, root: Path = Path()) -> Judged:
+def judge(asked: str, root: Path = Path(), *, repository: Path | None = None, cap: Cap | None = None) -> Judged:
     """Decide about the rows under `evaluation/` and write `evaluation/decision.json`.
 
     Args:
         asked: Which baseline: `auto`, `none` or a Git reference.
-        root: The repository.
+        root: Folder with declared files and `evaluation/`.
+        repository: Where the baseline is taken from, by default `root`.
+        cap: What is known of the pull request that is judged; None where there is none.
 
     Raises:
         ConfigError: A declared file or a rows file is broken. The decision of an earlier run is gone by then, so that
             nobody takes it for this one's.
     """
     (root / DECISION).unlink(missing_ok=True)
+    if cap is not None and not cap.is_evaluated:
+        nothing = Baseline("none", reason="nothing was measured, so nothing is compared")
+        return _conclude(unmeasured("pass", "nothing that is measured changed"), nothing, root, None, cap)
     rules, params = load_gates(root / "gates.yaml").evaluation, load_params(root / "params.yaml")
     metrics = declared_metrics(params)
     results = _read(root / "evaluation", metrics, rules)
-    baseline = fetch_baseline(asked, root)
+    baseline = fetch_baseline(asked, root, repository=repository)
     before: dict[str, Results] = {}
     if baseline.state == "fetched":
         try:
@@ -65,18 +70,37 @@ def judge(asked: str, root: Path = Path()) -> Judged:
     evidence = Evidence(metrics, judged, results, baseline, before, now)
     # The A/A figures are random; the declared seed makes them the same each time.
     decision = decide(evidence, rules, rng=np.random.default_rng(params.seed))
-    write_json(
-        root / DECISION,
-        {
-            "schema_version": 1,
-            **as_json(decision),
-            "input_digest": input_digest(root, params, results),
-            "commit": head(root)[0],
-            "created": now.isoformat(timespec="seconds"),
-            "baseline": {"schema_version": 1, **baseline._asdict()},
-        },
-    )
-    return Judged(decision, baseline)
+    return _conclude(decision, baseline, root, results, cap)
+
+
+def _conclude(
+    decision: Decision, baseline: Baseline, root: Path, results: Mapping[str, Results] | None, cap: Cap | None
+) -> Judged:
+    models = {name: found.run.model.digest for name, found in (results or {}).items()}
+    gates = root / "gates.yaml"
+    about = {
+        "input_digest": cap.input_digest if cap else input_digest(root),
+        "gates_sha256": sha256(gates) if gates.is_file() else "",
+        "models": models,
+        "commit": cap.commit if cap else head(root)[0],
+    }
+    final = capped(decision, cap) if cap else decision
+    write_decision(root, final, baseline, about)
+    return Judged(final, baseline)
+
+
+def write_decision(root: Path, decision: Decision, baseline: Baseline, about: Mapping[str, object]) -> None:
+    """Write `evaluation/decision.json`.
+
+    Args:
+        root: Folder that holds `evaluation/`.
+        decision: What was decided.
+        baseline: What it was compared with.
+        about: Further keys: what the decision is about.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    value = {"schema_version": 1, **as_json(decision), **about, "created": now}
+    write_json(root / DECISION, {**value, "baseline": {"schema_version": 1, **baseline._asdict()}})
 
 
 def declared_metrics(params: Params) -> dict[str, dict[str, Metric]]:
@@ -90,22 +114,6 @@ def _read(folder: Path, metrics: Mapping[str, Mapping[str, Metric]], rules: Eval
     asked = {gate.suite for gate in rules.gates} | {rule.suite for rule in rules.slices}
     there = [name for name in sorted(asked) if name in metrics and (folder / name / "rows.parquet").is_file()]
     return {name: read_results(folder / name, metrics[name]) for name in there}
-
-
-def input_digest(root: Path, params: Params, results: Mapping[str, Results]) -> str:
-    """Return the digest of what a decision is about: declared files, data, code, and the models that answered.
-
-    Times and measured values stay out, so that a release recomputes it from the same tree.
-    """
-    paths = [root / name for name in DECLARED] + [root / data.path for data in params.datasets.values()]
-    paths += sorted((root / "prompts").rglob("*"))
-    paths += sorted(path for name in CODE for path in (root / name).rglob("*.py"))
-    files = {path.relative_to(root).as_posix(): sha256(path) for path in paths if path.is_file()}
-    runs = {
-        name: {"model": found.run.model.digest, "dataset": found.run.dataset.digest, "judges": found.run.judges}
-        for name, found in results.items()
-    }
-    return digest({"files": files, "runs": runs})
 
 
 def table(decision: Decision, baseline: Baseline) -> str:

@@ -1,0 +1,180 @@
+"""Which pull request a finished workflow run belongs to: asked of GitHub, never of what the run left behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pipelines.core.errors import ConfigError
+from pipelines.core.github.api import Api
+
+WORKFLOW = ".github/workflows/pull-request.yml"
+SHA = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class Run(NamedTuple):
+    """One workflow run, as GitHub describes it.
+
+    Attributes:
+        id: Its number.
+        path: The workflow's file.
+        event: What started it.
+        status: `requested`, `in_progress`, `completed`, ...
+        conclusion: `success`, `failure`, `cancelled`, ... or empty while it runs.
+        head: Commit at the head of the pull request, hex.
+        branch: Name of its branch: any text.
+        repository: `owner/name` that the branch lies in.
+        url: Its page.
+    """
+
+    id: int
+    path: str
+    event: str
+    status: str
+    conclusion: str
+    head: str
+    branch: str
+    repository: str
+    url: str
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Tell whether this is the workflow that evaluates: a name can be given to any file, the path cannot."""
+        return self.path.split("@")[0] == WORKFLOW and self.event == "pull_request"
+
+
+class PullRequest(NamedTuple):
+    """An open or closed pull request; title and branch are any text.
+
+    Attributes:
+        number: Of the pull request.
+        head: Its newest commit, hex.
+        base: Branch it would merge into.
+        author: Login.
+        is_fork: Whether it comes from another repository.
+        is_draft: Whether its author calls it unfinished.
+        title: Of the pull request.
+        state: `open` or `closed`.
+    """
+
+    number: int
+    head: str
+    base: str
+    author: str
+    is_fork: bool
+    is_draft: bool
+    title: str
+    state: Literal["open", "closed"]
+
+
+def read_run(value: Any) -> Run:
+    """Read a run from an event or from an answer of the API.
+
+    Raises:
+        ConfigError: It lacks what every run has.
+    """
+    try:
+        run = Run(
+            id=int(value["id"]),
+            path=str(value.get("path") or ""),
+            event=str(value["event"]),
+            status=str(value.get("status") or ""),
+            conclusion=str(value.get("conclusion") or ""),
+            head=str(value["head_sha"]),
+            branch=str(value.get("head_branch") or ""),
+            repository=str((value.get("head_repository") or {}).get("full_name") or ""),
+            url=str(value.get("html_url") or ""),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"workflow_run: is not one ({type(error).__name__}: {error}); start this on it") from None
+    if not SHA.fullmatch(run.head):
+        raise ConfigError("workflow_run.head_sha: is no commit")
+    return run
+
+
+def read_pull_request(value: Any) -> PullRequest:
+    """Read a pull request from an answer of the API.
+
+    Raises:
+        ConfigError: It lacks what every pull request has.
+    """
+    try:
+        head, base = value["head"], value["base"]
+        repository = (head.get("repo") or {}).get("full_name")  # a fork can be deleted
+        found = PullRequest(
+            number=int(value["number"]),
+            head=str(head["sha"]),
+            base=str(base["ref"]),
+            author=str((value.get("user") or {}).get("login") or "ghost"),
+            is_fork=repository != base["repo"]["full_name"],
+            is_draft=bool(value.get("draft")),
+            title=str(value.get("title") or ""),
+            state="open" if value["state"] == "open" else "closed",
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"pull request: GitHub's answer is not one ({type(error).__name__}: {error})") from None
+    if not SHA.fullmatch(found.head):
+        raise ConfigError("pull request: its head is no commit")
+    return found
+
+
+def find(api: Api, run: Run, *, base: str) -> PullRequest | None:
+    """Return the pull request that a run was started for.
+
+    Args:
+        api: The repository.
+        run: Its branch and repository say which pull request it is; there can be one per base.
+        base: The branch that is judged for.
+
+    Returns:
+        The open one, else the newest closed one, else None. Its head may have moved on from the run's.
+    """
+    owner = run.repository.split("/")[0]
+    if not owner or not run.branch:
+        return None
+    found = [
+        read_pull_request(value)
+        for value in api.pages("/repos/{repository}/pulls", state="all", base=base, head=f"{owner}:{run.branch}")
+        if _comes_from(value, run) and value["base"]["ref"] == base
+    ]
+    found.sort(key=lambda one: (one.state != "open", -one.number))
+    return found[0] if found else None
+
+
+def _comes_from(value: Mapping[str, Any], run: Run) -> bool:
+    head = value.get("head") or {}
+    # One owner can have two forks with a branch of one name.
+    return (head.get("repo") or {}).get("full_name") == run.repository and head.get("ref") == run.branch
+
+
+def at(api: Api, number: int) -> PullRequest:
+    """Return a pull request as it is now."""
+    return read_pull_request(api.get(f"/repos/{{repository}}/pulls/{number}"))
+
+
+def last_evaluation(api: Api, pull_request: PullRequest, run: Run) -> Run | None:
+    """Return the newest finished evaluation of a pull request's head, or None where there is none.
+
+    Args:
+        api: The repository.
+        pull_request: Whose head it is.
+        run: A run of the same branch that woke us.
+    """
+    name = WORKFLOW.rpartition("/")[2]
+    path = f"/repos/{{repository}}/actions/workflows/{name}/runs"
+    query: dict[str, str | int] = {"event": "pull_request", "head_sha": pull_request.head, "status": "completed"}
+    found = [read_run(value) for value in api.pages(path, **query)]
+    mine = [
+        one
+        for one in found
+        if one.is_evaluation
+        and one[5:8] == (pull_request.head, run.branch, run.repository)
+        and one.status == "completed"
+    ]
+    return max(mine, key=lambda one: one.id, default=None)
+
+
+def default_branch(api: Api) -> str:
+    """Return the name of the branch that is judged for."""
+    return str(api.get("/repos/{repository}").get("default_branch") or "main")
