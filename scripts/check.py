@@ -18,9 +18,10 @@ def main() -> int:
     from pipelines.core.markdown import block
     from pipelines.evaluation.lint.findings import find
     from pipelines.evaluation.lint.schemas import stale
+    from pipelines.review.declarations import problems as settings_problems
 
     problems, warnings, project = find(root)
-    problems += stale(root)
+    problems += stale(root) + settings_problems(root)
     if is_runner():
         set_outputs({"problems": str(len(problems))})
     for line in problems[:MOST_LINES]:

@@ -13,8 +13,9 @@ def main() -> None:
     root = parser.parse_args().root
     from pipelines.core.files import write_text
     from pipelines.evaluation.lint.schemas import texts
+    from pipelines.review.declarations import texts as settings_texts
 
-    for name, text in texts().items():
+    for name, text in (texts() | settings_texts()).items():
         write_text(root / name, text)
         print(name)
 

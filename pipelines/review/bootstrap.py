@@ -11,7 +11,7 @@ from pipelines.core.github.replies import NotFound, Refused
 from pipelines.review import environments, rulesets
 from pipelines.review.differences import compare, missing
 from pipelines.review.repository import Live, observe, reviewer_ids
-from pipelines.review.settings import CODEOWNERS, FILES, PLACEHOLDER, Label, Settings
+from pipelines.review.settings import APP_VARIABLE, CODEOWNERS, FILES, PLACEHOLDER, Label, Settings
 from pipelines.review.steps import Call, Step
 
 # What a fine-grained token or an App needs in order to write each kind.
@@ -95,7 +95,7 @@ def plan(settings: Settings, live: Live, app_id: int | None, reviewers: dict[str
         body = environments.body(environment, reviewers[environment.name])
         step = environments.step(environment, body, live.environments.get(environment.name.casefold()))
         steps += [step] if step else []
-    steps += _variables(settings, live.variables)
+    steps += _variables(settings, live.variables, app_id)
     return Plan(tuple(steps), tuple(notes))
 
 
@@ -126,21 +126,37 @@ def apply(api: Api, steps: tuple[Step, ...], done: Callable[[Step], None]) -> li
         if not step.calls:
             continue
         try:
-            _send(api, step.calls)
-        except Refused as error:
-            if step.otherwise is None or error.status != 422 or "billing plan" not in str(error).lower():
-                raise _lacking(step, error) from None
-            notes.append(step.otherwise_note)
-            if not step.otherwise:
-                continue
-            try:
-                _send(api, step.otherwise)
-            except (Refused, NotFound) as again:
-                raise _lacking(step, again) from None
-        except NotFound as error:
+            lost = _carry_out(api, step)
+        except (Refused, NotFound) as error:
             raise _lacking(step, error) from None
+        notes += lost
+        if lost and not step.otherwise:
+            continue
         done(step)
     return notes
+
+
+def _carry_out(api: Api, step: Step) -> list[str]:
+    """Send a step's calls, or what is left of them on this repository's plan; return what it does not have."""
+    try:
+        _send(api, step.calls)
+        return []
+    except Refused as error:
+        if not _is_plan(error):
+            raise
+    if step.otherwise is None:
+        return [environments.WITHOUT_ANY.format(name=step.name)]
+    try:
+        _send(api, step.otherwise)
+    except Refused as error:
+        if not _is_plan(error):
+            raise
+        return [environments.WITHOUT_ANY.format(name=step.name)]
+    return [step.otherwise_note]
+
+
+def _is_plan(error: Refused) -> bool:
+    return error.status == 422 and "billing plan" in str(error).lower()
 
 
 def _send(api: Api, calls: tuple[Call, ...]) -> None:
@@ -197,17 +213,20 @@ def _label(label: Label, live: Live) -> Step | None:
     return Step("label", label.name, where, "; ".join(found), (call,)) if found else None
 
 
-def _variables(settings: Settings, live: dict[str, str]) -> list[Step]:
+def _variables(settings: Settings, live: dict[str, str], app_id: int | None) -> list[Step]:
     path, where, steps = "/repos/{repository}/actions/variables", str(FILES["variables"]), []
     for name, variable in settings.variables.items():
-        body, one = {"name": name, "value": variable.value}, f"{path}/{name}"
-        if variable.value is None:
+        value = variable.value
+        if name == APP_VARIABLE:  # the workflows take the App's token only where it is set, and the status needs it
+            value = None if app_id is None else str(app_id)
+        body, one = {"name": name, "value": value}, f"{path}/{name}"
+        if value is None:
             if name in live:
                 said = f"is {_short(live[name])}, the file leaves it to the workflows' default"
                 steps.append(Step("variable", name, where, said, (Call("DELETE", one, None),)))
         elif name not in live:
             steps.append(missing("variable", name, where, Call("POST", path, body)))
-        elif found := compare({"value": variable.value}, {"value": live[name]}):
+        elif found := compare({"value": value}, {"value": live[name]}):
             steps.append(Step("variable", name, where, "; ".join(found), (Call("PATCH", one, body),)))
     return steps + [
         Step("variable", one_line(name, 100), where, "is in no file, no workflow reads it, and it is left alone", ())

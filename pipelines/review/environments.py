@@ -15,6 +15,11 @@ WITHOUT_REVIEWERS = (
     "head commit, and the rulesets. To declare it so: `reviewers: []` in .github/environments.yml"
 )
 
+WITHOUT_ANY = (
+    "environment {name}: this plan has no environments with rules for private repositories, so every branch's own "
+    "workflows, a pull request's too, can name it and read its secrets: give it none that may write"
+)
+
 
 def body(environment: Environment, reviewers: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what `PUT .../environments/NAME` takes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -17,8 +17,9 @@ from pipelines.review.rulesets import Ruleset
 PLACEHOLDER = "@your-organisation/"  # in the template's CODEOWNERS, until somebody writes who decides
 CODEOWNERS = Path(".github/CODEOWNERS")
 FILES = {name: Path(f".github/{name}.yml") for name in ("labels", "environments", "variables")}
+APP_VARIABLE = "GATEHOUSE_APP_ID"
 KNOWN_VARIABLES = [
-    "GATEHOUSE_APP_ID",
+    APP_VARIABLE,
     "GATEHOUSE_LOCK",
     "GATEHOUSE_REMOTE",
     "GATEHOUSE_RUNNER",
@@ -114,6 +115,9 @@ class Variables(Declared):
         return self
 
 
+MODELS: dict[str, type[Declared]] = {"labels": Labels, "environments": Environments, "variables": Variables}
+
+
 class Settings(NamedTuple):
     """Everything that the files say about the repository."""
 
@@ -126,7 +130,7 @@ class Settings(NamedTuple):
     @property
     def app_id(self) -> str | None:
         """The release bot's App, as variables.yml names it."""
-        declared = self.variables.get("GATEHOUSE_APP_ID")
+        declared = self.variables.get(APP_VARIABLE)
         return declared.value if declared else None
 
 
@@ -164,12 +168,6 @@ def code_owners(text: str) -> tuple[str, ...]:
     return owners
 
 
-def schemas() -> dict[str, dict[str, Any]]:
-    """Return the JSON Schema of each file of ours by its short name."""
-    models: dict[str, type[Declared]] = {"labels": Labels, "environments": Environments, "variables": Variables}
-    return {name: model.model_json_schema(by_alias=True) for name, model in models.items()}
-
-
 def _no_twins(names: list[str], *key: str) -> None:
     for name in names:
         if names.count(name) > 1:
@@ -186,7 +184,7 @@ def _wrong_value(name: str, value: str) -> str | None:
         return 'JSON is needed: a label in quotes, or a list such as ["self-hosted", "gpu"]'
     if name == "GATEHOUSE_LOCK" and value not in ("auto", "cpu", "cuda"):
         return "auto, cpu or cuda is needed"
-    whole = {"GATEHOUSE_SHARDS": 256, "GATEHOUSE_TIMEOUT_MINUTES": 7200, "GATEHOUSE_APP_ID": 2**53}
+    whole = {"GATEHOUSE_SHARDS": 256, "GATEHOUSE_TIMEOUT_MINUTES": 7200, APP_VARIABLE: 2**53}
     if name in whole and not (re.fullmatch(r"[1-9][0-9]{0,15}", value) and int(value) <= whole[name]):
         return f"a whole number from 1 to {whole[name]:,}, in quotes, is needed"
     return None

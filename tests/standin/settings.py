@@ -159,6 +159,8 @@ def _environment(github: Repository, call: Call, name: str) -> Answer:
     for wanted, kind in ((reviewers, "required reviewers"), (body.get("wait_timer"), "wait timer")):
         if wanted and github.is_private and github.plan != "enterprise":
             return Answer(422, {"message": BILLING.format(kind)})
+    if body.get("deployment_branch_policy") and github.is_private and github.plan == "free":
+        return Answer(422, {"message": BILLING.format("branch policy")})
     if body.get("prevent_self_review") and not reviewers:
         return invalid("Required reviewers must have at least one reviewer to set prevent_self_review")
     if reviewers:
