@@ -12,7 +12,7 @@ from pipelines.core.errors import ConfigError
 from pipelines.core.params import EndpointModel, Params, Price, Suite
 from pipelines.core.rows import Row, read_rows
 from pipelines.evaluation.catalogue import METRICS, ROW_METRICS, unmet
-from pipelines.llm.answers import AnswerCache, Answerer, Request
+from pipelines.llm.answers import AnswerCache, Answerer, Request, Shard
 from pipelines.llm.local_model import ModelCard, read_card
 from pipelines.llm.prompts import Prompt, load_prompt, render
 
@@ -139,13 +139,14 @@ def request(plan: Plan, row: Row, repeat: int = 0) -> Request:
 
 
 @contextlib.contextmanager
-def opened(model: str, params: Params, root: Path = Path()) -> Iterator[Opened]:
+def opened(model: str, params: Params, root: Path = Path(), shard: Shard | None = None) -> Iterator[Opened]:
     """Open a model, and end its connections afterwards.
 
     Args:
         model: `candidate`, or a name under `models`.
         params: The declared parameters.
         root: Folder of the project.
+        shard: Which batches a local model answers; None is all.
 
     Raises:
         ConfigError: The model cannot be loaded, or is an endpoint that `params.yaml` no longer declares as one.
@@ -159,7 +160,7 @@ def opened(model: str, params: Params, root: Path = Path()) -> Iterator[Opened]:
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         loaded = local_model.load(folder, precision=params.engine.precision, device=params.engine.device)
-        engine = Engine(loaded, batch_size=params.engine.batch_size, cache=cache)
+        engine = Engine(loaded, batch_size=params.engine.batch_size, cache=cache, shard=shard)
         yield Opened(engine, loaded.precision, loaded.device, engine=engine)
         return
     from pipelines.llm.client import Client

@@ -67,6 +67,30 @@ class Answer(NamedTuple):
     is_estimated: bool = False
 
 
+class Shard(NamedTuple):
+    """One of several runners that answer a suite together.
+
+    Attributes:
+        number: Which one, from 1.
+        of: How many there are.
+    """
+
+    number: int
+    of: int
+
+    def keys(self, batches: Sequence[Sequence[str]]) -> set[str]:
+        """Return the cache keys of the batches that are this runner's: dealt out in the order of their content's hash.
+
+        Every runner sees the same batches, so each is answered by exactly one, and as a whole: the last bits of a
+        number depend on what else is in its batch.
+
+        Args:
+            batches: The cache keys of every batch.
+        """
+        ordered = sorted(batches, key=lambda keys: digest(list(keys)))
+        return {key for keys in ordered[self.number - 1 :: self.of] for key in keys}
+
+
 class Answerer(Protocol):
     """Anything that answers requests: the local engine, or an endpoint."""
 

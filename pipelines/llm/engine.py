@@ -17,7 +17,7 @@ import torch
 from pipelines.core.errors import ConfigError
 from pipelines.core.files import digest
 from pipelines.llm import attention, decoding
-from pipelines.llm.answers import Answer, AnswerCache, Progress, Request, cache_key
+from pipelines.llm.answers import Answer, AnswerCache, Progress, Request, Shard, cache_key
 from pipelines.llm.attention import KeyValues, Prefix
 from pipelines.llm.decoding import Continuation, Decoding, JsonScanner
 from pipelines.llm.local_model import LocalModel, chat_ids
@@ -33,6 +33,9 @@ NLL_TOKENS = 512
 Result = TypeVar("Result")
 
 
+_ELSEWHERE = Answer("", "infra_error", "another runner answers this", "error", 0, 0)
+
+
 class _Task(NamedTuple):
     key: str
     request: Request
@@ -46,9 +49,13 @@ class Engine:
     Attributes:
         identity: Model digest, engine version and type of the weights: what cache keys depend on.
         batch_size: Rows per batch; halved whenever the memory does not suffice.
+        shard: Which batches are asked of this process; what is neither among them nor known comes back as an
+            `infra_error` (NaN), which no cache keeps. None: all.
     """
 
-    def __init__(self, model: LocalModel, *, batch_size: int, cache: AnswerCache | None) -> None:
+    def __init__(
+        self, model: LocalModel, *, batch_size: int, cache: AnswerCache | None, shard: Shard | None = None
+    ) -> None:
         """Take over a model: from now on it attends through the engine.
 
         Raises:
@@ -62,6 +69,7 @@ class Engine:
             ) from None
         self.identity = f"{model.digest}/engine-{ENGINE_VERSION}/{model.precision}"
         self.batch_size = batch_size
+        self.shard = shard
         self._local = model
         self._cache = cache
         self._prefix: Prefix | None = None
@@ -96,7 +104,7 @@ class Engine:
                     if self._cache is not None:
                         self._cache.put_answer(task.key, answer)
             report()
-        return [answers[key] for key in keys]
+        return [answers.get(key, _ELSEWHERE) for key in keys]
 
     def time_one(self, request: Request) -> Answer:
         """Answer one request without the answer cache, alone, with its times.
@@ -162,7 +170,7 @@ class Engine:
                     if self._cache is not None and math.isfinite(value):
                         self._cache.put(task.key, {"nats_per_token": value})
             report()
-        return [values[key] for key in keys]
+        return [values.get(key, math.nan) for key in keys]
 
     def _key(self, request: Request) -> str:
         # Every greedy repeat is the same computation.
@@ -196,8 +204,10 @@ class Engine:
         """
         queue = sorted(tasks, key=lambda task: -len(task.ids) - len(task.gold))
         prefix = self._shared_prefix([task.ids for task in queue])
+        batches = [[task.key for task in queue[start : start + rows]] for start in range(0, len(queue), rows)]
+        mine = {task.key for task in queue} if self.shard is None else self.shard.keys(batches)
         while queue:
-            if all(task.key in known for task in queue[:rows]):
+            if all(task.key in known or task.key not in mine for task in queue[:rows]):
                 queue = queue[rows:]
                 continue
             results = None
