@@ -1,9 +1,10 @@
-"""Copy objects by their MD5 out of what DVC keeps: this machine's cache, then the default remote."""
+"""Copy objects by their MD5 out of what DVC keeps: this machine's cache, then the remote."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,13 @@ class Store:
 
 @contextlib.contextmanager
 def kept_by_dvc(root: Path) -> Iterator[Store]:
-    """Open the cache and the default remote of a repository."""
+    """Open the cache and the remote of a repository: GATEHOUSE_REMOTE names it, else DVC's default remote is meant."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with contextlib.closing(Repo(str(root.resolve()))) as repo:
+    url = os.environ.get("GATEHOUSE_REMOTE")
+    named = {"core": {"remote": "gatehouse"}, "remote": {"gatehouse": {"url": url}}} if url else None
+    with contextlib.closing(Repo(str(root.resolve()), config=named)) as repo:
         places = [repo.cache.local]
         with contextlib.suppress(DvcException):  # no remote is configured
             places.append(repo.cloud.get_remote_odb())
