@@ -91,8 +91,11 @@ def point(level: Literal["error", "warning"], message: str, root: str = "") -> N
 
 def _in_repository(path: str) -> str:
     """Return the path as GitHub looks for it: relative to the repository's root."""
-    workspace = Path(os.environ.get("GITHUB_WORKSPACE") or ".").resolve()
-    absolute = Path(path).resolve()
+    try:
+        workspace = Path(os.environ.get("GITHUB_WORKSPACE") or ".").resolve()
+        absolute = Path(path).resolve()
+    except (OSError, ValueError, RuntimeError):  # a name that no file system holds, links in a circle
+        return path
     return absolute.relative_to(workspace).as_posix() if absolute.is_relative_to(workspace) else path
 
 

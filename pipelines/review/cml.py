@@ -72,7 +72,7 @@ def update(command: str, api: Api, number: int, body: str, head: str) -> None:
             return
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().replace(api.token, "***")
-        _log.warning("cml failed (%s); going on without it", one_line(said[-300:]))
+        _log.warning("cml failed (%s); going on without it", one_line(said[:300]))
 
 
 def _server() -> str:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 
 from pipelines.core.errors import ConfigError
-from pipelines.core.files import write_json
 from pipelines.core.github.api import Api
 from pipelines.core.github.replies import NotFound, Refused, Unreachable
 from pipelines.core.markdown import block, inline
 from pipelines.evaluation.reporting.markdown import MARKER
-from pipelines.review import cml, comment
+from pipelines.review import comment
 from tests.standin.github import Call, GitHub
 from tests.standin.github_store import BOT
 
-ROOT = Path(__file__).parents[2]
-STANDIN = ROOT / "tests/standin"
 HEAD, NEWER = "a" * 40, "c" * 40
 
 
@@ -319,212 +312,3 @@ def test_the_head_is_the_last_thing_asked_before_anything_is_written(github: Git
         if call.method in ("POST", "PATCH") and "comments" in call.path:
             assert github.calls[at - 1].path == "/repos/o/r/pulls/3"
     assert writes(github) == ["POST", "PATCH"]
-
-
-class TestThroughCml:
-    """With `cml` on PATH and an API where CML looks for it."""
-
-    @pytest.fixture(autouse=True)
-    def installed(self, github: GitHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("PATH", f"{STANDIN}{os.pathsep}{os.environ['PATH']}")
-        monkeypatch.setenv("HOME", str(tmp_path))
-        for name, value in github.environment.items():
-            monkeypatch.setenv(name, value)
-
-    @staticmethod
-    def publish(github: GitHub, text: str) -> str | None:
-        api = Api("o/r", github.token, base_url=f"{github.url}/api/v3", sleep=lambda seconds: None)
-        return comment.publish(api, 3, body(text), head=HEAD)
-
-    def test_cml_creates_and_updates_the_one_comment(self, github: GitHub) -> None:
-        assert self.publish(github, "one") == self.publish(github, "two")
-        (posted,) = github.comments
-        assert posted["body"].startswith(body("two"))
-        assert posted["body"].endswith(f'![](https://cml.dev/watermark.png#{HEAD} "CML watermark gatehouse")')
-        assert writes(github) == ["POST", "PATCH"]
-
-    def test_the_users_git_configuration_stays_as_it_is(self, github: GitHub, tmp_path: Path) -> None:
-        self.publish(github, "one")
-        assert list(tmp_path.iterdir()) == []
-
-    def test_the_token_is_no_argument_of_a_process(self, github: GitHub, tmp_path: Path) -> None:
-        folder = tmp_path / "bin"
-        folder.mkdir()
-        (folder / "cml").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/seen\nexec {STANDIN}/cml "$@"\n')
-        (folder / "cml").chmod(0o755)
-        os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
-        self.publish(github, "one")
-        seen = (tmp_path / "seen").read_text().splitlines()
-        assert seen[:2] == ["comment", "update"]
-        assert {"--publish=false", "--target=pr/3"} < set(seen)
-        assert github.token not in seen
-
-    def test_a_forged_watermark_of_another_author_is_left_alone(self, github: GitHub) -> None:
-        forged = github.comment(3, f'![](https://cml.dev/watermark.png#{HEAD} "CML watermark gatehouse")', "dev")
-        before = dict(forged)
-        self.publish(github, "one")
-        self.publish(github, "two")
-        assert forged == before
-        assert len(github.comments) == 2
-        assert "two" in github.comments[1]["body"]
-
-    def test_a_later_forgery_does_not_take_the_comment_over(self, github: GitHub) -> None:
-        self.publish(github, "one")
-        forged = github.comment(3, github.comments[0]["body"], "dev")
-        before = dict(forged)
-        self.publish(github, "two")
-        assert forged == before
-        assert "two" in github.comments[0]["body"]
-        assert len(github.comments) == 2
-
-    def test_a_forgery_at_the_last_moment_ends_with_our_own_comment_all_the_same(self, github: GitHub) -> None:
-        def forge(call: Call) -> None:
-            if "per_page" not in call.query and call.method == "GET":  # CML looks
-                github.before = None
-                github.comment(3, f'![](https://cml.dev/watermark.png#{HEAD} "CML watermark gatehouse")', "dev")
-
-        github.before = forge
-        self.publish(github, "one")
-        ours = [one for one in github.comments if one["user"]["login"] == BOT]
-        assert [one["body"] for one in ours] == [body("one")]
-
-    def test_beyond_the_first_30_comments_cml_is_not_asked(self, github: GitHub) -> None:
-        for number in range(130):
-            github.comment(3, f"talk {number}", "dev")
-        for text in ("one", "two", "three"):
-            self.publish(github, text)
-        assert len(github.comments) == 131
-        assert "three" in github.comments[-1]["body"]
-
-    def test_a_head_that_has_moved_on_is_not_handed_to_cml(self, github: GitHub) -> None:
-        github.push(3, NEWER)
-        assert self.publish(github, "one") is None
-        assert github.posts == []
-
-    def test_a_teams_own_cml_comment_is_left_alone(self, github: GitHub) -> None:
-        own = github.comment(3, f'plot\n\n![](https://cml.dev/watermark.png#{HEAD} "CML watermark")', BOT)
-        before = dict(own)
-        self.publish(github, "one")
-        assert own == before
-        assert len(github.comments) == 2
-
-    def test_a_body_of_the_limit_still_fits_with_the_watermark(self, github: GitHub) -> None:
-        self.publish(github, "x\n" * 60_000)
-        (posted,) = github.comments
-        assert "CML watermark gatehouse" in posted["body"]
-        assert 60_000 < len(posted["body"]) <= 65_536
-
-    @pytest.mark.parametrize("script", ["exit 1", "exit 0", "echo no node >&2; exit 127"])
-    def test_a_cml_that_does_nothing_is_made_up_for(self, github: GitHub, tmp_path: Path, script: str) -> None:
-        folder = tmp_path / "bin"
-        folder.mkdir()
-        (folder / "cml").write_text(f"#!/bin/sh\n{script}\n")
-        (folder / "cml").chmod(0o755)
-        os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
-        self.publish(github, "one")
-        assert [one["body"] for one in github.comments] == [body("one")]
-
-    def test_cml_is_not_given_the_token_where_it_would_go_to_another_api(self, github: GitHub) -> None:
-        assert cml.installed_for(connect(github)) is None  # an API elsewhere than CML would look
-        os.environ["GITHUB_SERVER_URL"] = "https://github.com"
-        assert cml.installed_for(Api("o/r", "t", base_url="https://api.github.com")) == str(STANDIN / "cml")
-        assert cml.installed_for(Api("o/r", "t", base_url="https://api.github.example")) is None
-
-
-class TestScript:
-    """`python -m scripts.comment`, as the action runs it."""
-
-    @staticmethod
-    def run(github: GitHub, root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "scripts.comment", f"--root={root}", *arguments]
-        given = os.environ | {"PYTHONPATH": str(ROOT)} | github.environment | environment
-        return subprocess.run(command, cwd=root, env=given, capture_output=True, text=True)
-
-    @pytest.fixture
-    def root(self, tmp_path: Path) -> Path:
-        write_json(tmp_path / "evaluation/decision.json", {"verdict": "fail"})
-        (tmp_path / "evaluation/report.md").write_text(f"{MARKER}\n\nthe whole report\n")
-        return tmp_path
-
-    def test_the_report_is_posted_and_where_is_an_output(self, github: GitHub, root: Path) -> None:
-        output = root / "output"
-        given = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(output), "GITHUB_RUN_ID": "77"}
-        result = self.run(github, root, "--number=3", f"--head={HEAD}", **given)
-        assert (result.returncode, result.stderr) == (0, "")
-        (posted,) = github.comments
-        assert posted["body"].startswith(f"{MARKER}\n\n## ❌ Gatehouse: fail\n")
-        assert posted["body"].count(MARKER) == 1
-        assert "the whole report" in posted["body"]
-        assert f"Commit {HEAD} · [this run]({github.url}/o/r/actions/runs/77)" in posted["body"]
-        lines = output.read_text().splitlines()
-        assert lines[1::3] == ["true", posted["html_url"]]
-
-    def test_a_head_that_has_moved_on_gets_no_comment(self, github: GitHub, root: Path) -> None:
-        github.push(3, NEWER)
-        result = self.run(github, root, "--number=3", f"--head={HEAD}")
-        assert result.returncode == 0
-        assert "posted=false\n" in result.stdout
-        assert github.posts == []
-
-    def test_pending_then_failed_then_a_verdict_is_one_comment(self, github: GitHub, root: Path) -> None:
-        shown = []
-        for more in (["--state=pending"], ["--state=failed", "--message=the remote @team is down"], []):
-            assert self.run(github, root, "--number=3", f"--head={HEAD}", *more).returncode == 0
-            shown.append(github.comments[0]["body"].split("\n")[2])
-        assert shown == [f"## {comment.HEADINGS[state]}" for state in ("pending", "error", "fail")]
-        assert len(github.comments) == 1
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["--number=0", f"--head={HEAD}"], "'0' is no pull request's number"),
-            (["--number=3/../4", f"--head={HEAD}"], "is no pull request's number"),
-            (["--number=3", "--head=main"], "'main' is not 40 hexadecimal digits"),
-            (["--number=3", f"--head={HEAD}", "--state=green"], "invalid choice: 'green'"),
-            ([f"--head={HEAD}"], "required: --number"),
-        ],
-    )
-    def test_wrong_arguments_are_said(self, github: GitHub, root: Path, arguments: list[str], message: str) -> None:
-        result = self.run(github, root, *arguments)
-        assert result.returncode == 2
-        assert message in result.stderr
-        assert github.calls == []
-
-    @pytest.mark.parametrize(
-        ("environment", "code", "message"),
-        [
-            ({"GH_TOKEN": ""}, 2, "GH_TOKEN: is not set"),
-            ({"GH_TOKEN": "expired"}, 5, "has expired"),
-            ({"GITHUB_REPOSITORY": ""}, 2, "GITHUB_REPOSITORY: '' is not of the form owner/name"),
-            ({"GITHUB_API_URL": "http://example.test"}, 2, "is no https:// URL"),
-        ],
-    )
-    def test_a_wrong_environment_is_one_line(
-        self, github: GitHub, root: Path, environment: dict[str, str], code: int, message: str
-    ) -> None:
-        result = self.run(github, root, "--number=3", f"--head={HEAD}", **environment)
-        assert result.returncode == code
-        assert message in result.stderr
-        assert result.stderr.count("\n") == 2
-        assert github.token not in result.stdout + result.stderr
-
-    @pytest.mark.parametrize(
-        ("decision", "report", "message"),
-        [
-            (None, "x", "decision.json: no such file"),
-            ('{"verdict": "green"}', "x", "verdict 'green': is none of"),
-            ('{"verdict": "pending"}', "x", "verdict '': is none of"),
-            ("[]", "x", "verdict '': is none of"),
-            ('{"verdict": "pass"}', None, "report.md: no such file"),
-        ],
-    )
-    def test_a_broken_run_posts_nothing(
-        self, github: GitHub, root: Path, decision: str | None, report: str | None, message: str
-    ) -> None:
-        for name, text in (("decision.json", decision), ("report.md", report)):
-            path = root / "evaluation" / name
-            path.unlink() if text is None else path.write_text(text)
-        result = self.run(github, root, "--number=3", f"--head={HEAD}")
-        assert result.returncode == 2
-        assert message in result.stderr
-        assert github.posts == []

@@ -225,6 +225,9 @@ def _reply(status: int, headers: Message, stream: IO[bytes]) -> Reply:
     body = stream.read(MOST_BYTES + 1)
     if len(body) > MOST_BYTES:
         raise ServiceError(f"GitHub's answer has more than {MOST_BYTES:,} bytes; is GITHUB_API_URL right?")
+    length = headers.get("Content-Length") or ""
+    if length.isascii() and length.isdecimal() and len(body) < int(length):  # reading up to a size does not tell
+        raise http.client.IncompleteRead(body, int(length) - len(body))
     return Reply(status, headers, body)
 
 
