@@ -9,6 +9,7 @@ from pipelines.core.errors import ConfigError, one_line
 
 # What a verdict rests on: a file here that the commit does not hold would be judged with it.
 INPUTS = ("params.yaml", "gates.yaml", "dvc.yaml", "serving.yaml", "prompts", "data", "pipelines", "scripts", "locks")
+COMPILED = ":(exclude,glob)**/__pycache__/**"  # this very script may have left some
 # What only this run may write: a step that fails must not leave the previous run's in place.
 RESULTS = ("evaluation/decision.json", "evaluation/report.md", "evaluation/report.html", ".gatehouse/stages.json")
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -25,7 +26,7 @@ def inspect(root: Path) -> None:
         raise ConfigError("this folder is no Git checkout; add a step with actions/checkout before this one")
     # Workflows are not read from the workspace, so a harness may rewrite them.
     changed = _names(_git(root, "diff", "--name-only", "-z", "HEAD", "--", ".", ":(exclude).github"))
-    foreign = _names(_git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS))
+    foreign = _names(_git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS, COMPILED))
     if changed or foreign:
         raise ConfigError(
             f"the workspace is not what was checked out ({_few([*changed, *foreign])}); an earlier run may have left "
