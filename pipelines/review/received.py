@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -74,21 +75,41 @@ def take(source: Path, to: Path, *, most_rows: int) -> Received:
         ConfigError: There is none, or it holds a link, a device, a path to elsewhere, too much, a file that the
             manifest does not name or that is not what it names, or something that cannot be read.
     """
-    opener = _zipped if source.is_file() and not source.is_symlink() else _folder
-    found = dict(opener(source))
+    found = set()
+    for name, stream in _opened(source):
+        _copy(name, stream, to / name)
+        found.add(name)
     if "manifest.json" not in found:
         raise ConfigError("the run handed nothing over (no manifest.json); run it again")
-    for name, stream in found.items():
-        _copy(name, stream, to / name)
     manifest = _manifest(to / "manifest.json")
     wanted = {name for name in manifest.files if _limit(name) is not None} - {"manifest.json"}
-    if missing := sorted(wanted - found.keys()):
+    if missing := sorted(wanted - found):
         raise ConfigError(f"{missing[0]}: was handed over incompletely: it is missing; run it again")
-    for name in sorted(found.keys() - {"manifest.json"}):
+    for name in sorted(found - {"manifest.json"}):
         _check(to / name, name, manifest.files.get(name), most_rows)
     lock = (to / "dvc.lock").read_text(encoding="utf-8") if "dvc.lock" in found else ""
     _check_lock(lock, manifest)
     return Received(manifest, lock)
+
+
+def claims(source: Path) -> Manifest:
+    """Return what an artifact says of itself, before anything else of it is read.
+
+    Raises:
+        ConfigError: As for `take`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for name, stream in _opened(source):
+            with stream:
+                if name == "manifest.json":
+                    _copy(name, stream, Path(folder) / name)
+        if not (Path(folder) / "manifest.json").exists():
+            raise ConfigError("the run handed nothing over (no manifest.json); run it again")
+        return _manifest(Path(folder) / "manifest.json")
+
+
+def _opened(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    return _zipped(source) if source.is_file() and not source.is_symlink() else _folder(source)
 
 
 def _limit(name: str) -> int | None:

@@ -1,0 +1,236 @@
+"""From a finished, untrusted run to a folder that can be judged: what GitHub and Git say counts, claims do not."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipelines.core import git
+from pipelines.core.errors import ConfigError, NotEnoughEvidence
+from pipelines.core.folders import replacing_folder
+from pipelines.core.github.api import Api
+from pipelines.core.inputs import input_digest_at
+from pipelines.evaluation.baseline import Baseline
+from pipelines.evaluation.deciding.caps import unmeasured
+from pipelines.evaluation.deciding.judgement import write_decision
+from pipelines.review import approval, plan, pull_request
+from pipelines.review.changes import Changes, changes, code_changed
+from pipelines.review.context import Context
+from pipelines.review.matching import check, most_rows
+from pipelines.review.pull_request import PullRequest, Run
+from pipelines.review.received import Received, claims, take
+from pipelines.review.revision import lay_out, read_revision
+
+MOVED = "main's declared files, data or code have changed since this was evaluated: update the branch"
+
+
+class Found(NamedTuple):
+    """The pull request that a run belongs to, its evaluation, and what is to be done."""
+
+    context: Context
+    pull_request: PullRequest | None = None
+    run: Run | None = None
+
+
+def find(api: Api, event: Mapping[str, Any], main: str) -> Found:
+    """Tell which pull request an event is about, by GitHub's own word, and whether there is something to judge.
+
+    Args:
+        api: The repository.
+        event: A `workflow_run` event: the evaluation was requested or has ended, or a review was given.
+        main: The branch that is judged for.
+    """
+    run = pull_request.read_run(event.get("workflow_run"))
+    if not run.is_evaluation and run.event != "pull_request_review":
+        return Found(Context(state="stale", reason="this run is not the evaluation, whatever it is called"))
+    found = pull_request.find(api, run, base=main)
+    if found is None or found.state == "closed":
+        return Found(Context(state="closed", reason=f"no open pull request to {main} belongs to this run"))
+    about = Context(
+        state="ready",
+        number=found.number,
+        head=found.head,
+        author=found.author,
+        is_fork=found.is_fork,
+        is_draft=found.is_draft,
+        title=found.title,
+        run_url=run.url,
+    )
+    if not run.is_evaluation:
+        finished = pull_request.last_evaluation(api, found, run)
+        if finished is None:
+            return Found(_now(about, "stale", "the evaluation of this commit has not ended; it will ask again"), found)
+        run = finished
+    elif found.head != run.head:
+        return Found(_now(about, "stale", "the pull request has moved on from the commit of this run"), found)
+    elif event.get("action") != "completed":
+        return Found(_now(about, "pending", "is being evaluated"), found)
+    about = about.model_copy(update={"run_url": run.url})
+    if run.conclusion != "success":
+        said = run.conclusion if run.conclusion.isidentifier() else "unknown"
+        return Found(
+            _now(about, "failed", f"the evaluation ended with {said!r}; its log says why: {run.url}"), found, run
+        )
+    return Found(about, found, run)
+
+
+def _now(context: Context, state: str, reason: str) -> Context:
+    return Context.model_validate({**context.model_dump(), "state": state, "reason": reason})
+
+
+def receive(api: Api, event: Mapping[str, Any], artifact: Path | None, to: Path, root: Path = Path()) -> Context:
+    """Lay out everything a verdict needs in `to`, which is replaced as a whole.
+
+    Args:
+        api: The repository.
+        event: As for `find`.
+        artifact: What the run handed over: a folder or a zip file; None where there is nothing.
+        to: The folder.
+        root: A clone with main checked out; the pull request is fetched and never checked out.
+
+    Returns:
+        What is known, which also stands in `context.json`. Whatever is wrong with the pull request or its artifact is
+        the state `failed`; `decision.json` then says so.
+
+    Raises:
+        ServiceError: GitHub or Git cannot be reached.
+    """
+    main = pull_request.default_branch(api)
+    found = find(api, event, main)
+    with replacing_folder(to) as new:
+        context = found.context
+        if context.state == "ready" and found.pull_request is not None:
+            try:
+                context = _prepare(api, found.pull_request, context, artifact, new, root, main)
+            except (ConfigError, NotEnoughEvidence, OSError) as error:
+                for leftover in list(new.iterdir()):
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+                context = _now(context, "failed", str(error).replace(f"{new}/", ""))
+        if context.state in ("failed", "nothing"):
+            verdict = "error" if context.state == "failed" else "pass"
+            about = {"input_digest": context.input_digest, "commit": context.head}
+            write_decision(
+                new, unmeasured(verdict, context.reason), Baseline("none", reason="nothing is compared"), about
+            )
+        context.write(new)
+    return context
+
+
+def _prepare(
+    api: Api, found: PullRequest, context: Context, artifact: Path | None, to: Path, root: Path, main: str
+) -> Context:
+    tip = _fetch(root, found, main)
+    start = _common(root, tip, found.head)
+    if start is None:
+        raise ConfigError(f"the pull request shares no history with {main}; start its branch there")
+    paths = _changed(root, start, found.head)
+    known = {**context.model_dump(), "tip": tip, "base": start, "merge": found.head}
+    fork = ["comes from a fork, whose rows nobody here has computed"] if found.is_fork else []
+    if not _needs_evaluation(paths, root):
+        return _unevaluated(api, found, known, paths, Changes(code=code_changed(paths), origin=tuple(fork)), root)
+    if artifact is None:
+        raise ConfigError("the run handed nothing over; run it again")
+    with tempfile.TemporaryDirectory() as folder:
+        staged, before = Path(folder) / "staged", Path(folder) / "before"
+        received, tree, base = _take(artifact, staged, root, found, tip, to)
+        paths |= _changed(root, base, tree)
+        lay_out(root, base, before)
+        after = read_revision(to)
+        if input_digest_at(base, root) != input_digest_at(tip, root):
+            fork.append(MOVED)
+        changed = changes(read_revision(before), after, paths, origin=fork)
+        check(staged / "evaluation", after.params, after.suites)
+        shutil.copytree(staged, to, dirs_exist_ok=True)
+    # Gates are main's, whatever the pull request and the commit it was evaluated on say.
+    gates = git.files_of(root, tip).get("gates.yaml")
+    if gates is None or gates.mode == git.LINK:
+        raise ConfigError(f"gates.yaml: {main} has none, so nothing can be judged; add it there")
+    (to / "gates.yaml").write_bytes(git.text_of(root, gates.oid))
+    known |= {"base": base, "merge": tree, "caps": list(changed.caps), "changes": changed.as_json()}
+    known |= {"input_digest": input_digest_at(tree, root), "lock": received.lock}
+    known |= {"manifest": {name: one.model_dump() for name, one in received.manifest.objects.items()}}
+    return Context.model_validate(known | _approval(api, found, paths, tip, root))
+
+
+def _fetch(root: Path, found: PullRequest, main: str) -> str:
+    """Bring main's newest commit and the pull request's head into the object store; return the former."""
+    access = git.credentials(root, "origin")
+    tracked = f"refs/remotes/origin/{main}"
+    fetch = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--end-of-options", "origin")
+    git.git(root, *fetch, f"+refs/heads/{main}:{tracked}", environment=access)
+    try:
+        git.git(root, *fetch, f"refs/pull/{found.number}/head", environment=access)
+    except git.GitFailed:  # a remote without GitHub's own references
+        git.git(root, *fetch, found.head, environment=access)
+    if git.commit_of(root, found.head) is None:
+        git.git(root, *fetch, found.head, environment=access)
+    tip = git.commit_of(root, tracked)
+    if tip is None or git.commit_of(root, found.head) is None:
+        raise ConfigError("the pull request's head could not be fetched; push again")
+    return tip
+
+
+def _common(root: Path, one: str, other: str) -> str | None:
+    try:
+        return git.git(root, "merge-base", "--end-of-options", one, other).decode().strip() or None
+    except git.GitFailed:
+        return None
+
+
+def _changed(root: Path, before: str, after: str) -> dict[str, str]:
+    """Return every path that differs, with its mode afterwards, empty where it is gone."""
+    said = git.git(root, "diff-tree", "-r", "-z", "--no-renames", "--end-of-options", before, after)
+    words = said.decode(errors="surrogateescape").split("\0")
+    found = {}
+    for about, path in zip(words[0::2], words[1::2], strict=False):
+        mode = about.split()[1]
+        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        found[shown] = "" if mode == "000000" else mode
+    return found
+
+
+def _needs_evaluation(paths: Mapping[str, str], root: Path) -> bool:
+    if plan.plan(paths, ()).evaluate:
+        return True
+    return plan.plan(paths, plan.read_stages(root)).evaluate
+
+
+def _unevaluated(
+    api: Api, found: PullRequest, known: dict[str, Any], paths: Mapping[str, str], changed: Changes, root: Path
+) -> Context:
+    if not changed.caps:
+        reason = "only documentation, tests or other files that nothing measures changed"
+        return Context.model_validate(known | {"state": "nothing", "reason": reason, "is_evaluated": False})
+    known |= {"caps": list(changed.caps), "changes": changed.as_json(), "is_evaluated": False}
+    return Context.model_validate(known | _approval(api, found, paths, known["tip"], root))
+
+
+def _take(
+    artifact: Path, staged: Path, root: Path, found: PullRequest, tip: str, to: Path
+) -> tuple[Received, str, str]:
+    """Take the artifact, and lay the tree out that it must have been computed on; return both and that tree's base."""
+    claimed = claims(artifact)
+    if claimed.head != found.head:
+        raise ConfigError("the artifact was computed on another commit than the pull request's head")
+    base = git.commit_of(root, claimed.base)
+    if base is None or _common(root, base, tip) != base:
+        raise ConfigError("the artifact was computed on a commit that main does not have; update the branch")
+    try:
+        # The merge is ours: a commit that the run names could hold anything.
+        tree = git.git(root, "merge-tree", "--write-tree", "--no-messages", base, found.head).decode().split()[0]
+    except git.GitFailed:
+        raise ConfigError("the pull request does not merge with main; update the branch") from None
+    lay_out(root, tree, to)
+    after = read_revision(to)
+    return take(artifact, staged, most_rows=most_rows(after.params, after.suites)), tree, base
+
+
+def _approval(api: Api, found: PullRequest, paths: Mapping[str, str], tip: str, root: Path) -> dict[str, Any]:
+    entries = git.files_of(root, tip)
+    place = next((entries[name] for name in approval.PLACES if name in entries), None)
+    text = None if place is None else git.text_of(root, place.oid, most_bytes=3 << 20).decode("utf-8", "replace")
+    asked = approval.ask(api, found, sorted(paths), text)
+    return {"approval": asked.approval.model_dump() if asked.approval else None, "lacking": asked.lacking}
