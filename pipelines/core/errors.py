@@ -1,5 +1,7 @@
 """Every way a job can end badly, one class per exit code."""
 
+import re
+
 
 class GatehouseError(Exception):
     """Base of all errors a user can cause or meet; its message is the one line they read.
@@ -44,8 +46,10 @@ def one_line(text: str, most: int = 600) -> str:
         most: Longest result, in characters.
 
     Returns:
-        The text with every character that cannot be seen written as an escape such as `\n` or `\u202e`.
+        The text with every character that cannot be seen written as an escape such as `\n` or `\u202e`; likewise what
+        a runner would take for its own order: `::` at the start, `##[` anywhere.
     """
     text = text.replace("##[", "#\\x23[")  # an order to GitHub's runner wherever in a line it stands
     cut = text if len(text) <= most else f"{text[: most - 3]}..."
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut)
+    seen = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut)
+    return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", seen)

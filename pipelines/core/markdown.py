@@ -8,6 +8,7 @@ import unicodedata
 INLINE_LIMIT = 200
 BLOCK_LIMIT = 4000
 CUT = "…"
+MOST_MARKS = 4  # accents on one letter: scripts need up to four, and a pile of them covers the lines around it
 
 # An escaped character is a plain character to Markdown, but what GitHub does after rendering (mentions, issue
 # numbers, commits, e-mail addresses, emoji) reads the unescaped text: only a character in between stops that.
@@ -22,7 +23,7 @@ _ANSI = re.compile(
 _LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # Shown as nothing although Unicode does not class them as format characters: fillers and variation selectors
 # (U+FE0E and U+FE0F stay: they choose how an emoji looks).
-_INVISIBLE = re.compile(
+INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0d\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
 _REFERENCES = (
@@ -33,6 +34,7 @@ _REFERENCES = (
     re.compile(r":()(?=\S)"),  # every scheme, :emoji:, ::workflow commands::
     re.compile(r"www()(?=\.)", re.IGNORECASE),
     re.compile(r"[0-9a-fA-F]{6}()(?=[0-9a-fA-F])"),  # commits are linked from seven digits on
+    re.compile(r"\[()(?=!|[ xX]\])"),  # [!NOTE] and task lists, which may be looked for after rendering
 )
 _STRUCTURE = {ord(mark): f"&#{ord(mark)};" for mark in "\\`*_[]#|~<>"} | {
     ord("&"): "&amp;",
@@ -41,6 +43,8 @@ _STRUCTURE = {ord(mark): f"&#{ord(mark)};" for mark in "\\`*_[]#|~<>"} | {
 }
 # Lists, headings underlined, rules, and /commands that bots read at the start of a comment.
 _LINE_START = re.compile(r"(?P<digits>[0-9]{0,9})(?P<mark>[-+=/]|(?<=[0-9])[.)])")
+_RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
+_ISOLATED = "&#8296;{}&#8297;"  # letters of such scripts would turn round what stands beside them: `old → new`
 # Runners take both for orders when a report is printed into a log; the second anywhere in a line.
 _COMMAND = re.compile(r"^(\s*:)(?=:)|(##)(?=\[)", re.MULTILINE)
 
@@ -62,9 +66,9 @@ def inline(text: str, limit: int = INLINE_LIMIT) -> str:
         text = reference.sub(lambda found: found.group(0) + _BREAK, text)
     start = _LINE_START.match(text)
     written = text.translate(_STRUCTURE)
-    if start is None:
-        return written
-    return f"{start['digits']}&#{ord(start['mark'])};{text[start.end() :].translate(_STRUCTURE)}"
+    if start:
+        written = f"{start['digits']}&#{ord(start['mark'])};{text[start.end() :].translate(_STRUCTURE)}"
+    return _ISOLATED.format(written) if _is_right_to_left(text) else written
 
 
 def code(text: str, limit: int = INLINE_LIMIT) -> str:
@@ -84,7 +88,8 @@ def code(text: str, limit: int = INLINE_LIMIT) -> str:
     line = _without_commands(line)
     fence = "`" * (_longest_run(line) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{fence}{pad}{line}{pad}{fence}"
+    written = f"{fence}{pad}{line}{pad}{fence}"
+    return _ISOLATED.format(written) if _is_right_to_left(line) else written
 
 
 def block(text: str, limit: int = BLOCK_LIMIT) -> str:
@@ -111,7 +116,7 @@ def _visible(text: str, limit: int) -> str:
     enough = 8 * limit + 1000  # for what is shown, even if most of it is hidden: nobody waits for megabytes
     text = text if len(text) <= enough else text[:enough] + CUT
     text = _LINE_BREAKS.sub("\n", _ANSI.sub("", text))
-    return _INVISIBLE.sub("", "".join(map(_character, text)))
+    return _without_piles(INVISIBLE.sub("", "".join(map(_character, text))))
 
 
 def _character(one: str) -> str:
@@ -122,6 +127,21 @@ def _character(one: str) -> str:
         return " "
     # Control and format characters: bidirectional, zero-width, tags. Others (private, unassigned) are seen as boxes.
     return "" if kind in ("Cc", "Cf") else "\ufffd"
+
+
+def _without_piles(text: str) -> str:
+    if text.isascii():
+        return text
+    found, marks = [], 0
+    for one in text:
+        marks = marks + 1 if unicodedata.category(one) in ("Mn", "Me") else 0
+        if marks <= MOST_MARKS:
+            found.append(one)
+    return "".join(found)
+
+
+def _is_right_to_left(text: str) -> bool:
+    return not text.isascii() and any(unicodedata.bidirectional(one) in _RIGHT_TO_LEFT for one in text)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 from markupsafe import Markup
 
+from pipelines.evaluation.reporting.hidden import uncover
+
 WORD = re.compile(r"\s+|\w+|[^\w\s]")
 MAX_WORDS = 2_000  # SequenceMatcher is quadratic: two long texts without a common word would take minutes
 
@@ -56,7 +58,7 @@ def to_html(pieces: Iterable[Piece], *, side: Literal["both", "before", "after"]
     """
     hidden = {"both": "", "before": "added", "after": "removed"}[side]
     frames = {"same": Markup("{}"), "removed": Markup("<del>{}</del>"), "added": Markup("<ins>{}</ins>")}
-    return Markup("").join(frames[kind].format(text) for kind, text in pieces if kind != hidden)
+    return Markup("").join(frames[kind].format(uncover(text)) for kind, text in pieces if kind != hidden)
 
 
 def _common(old: list[str], new: list[str]) -> int:

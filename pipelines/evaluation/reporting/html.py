@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from pipelines.evaluation.catalogue import LATENCY_SUITE
 from pipelines.evaluation.reporting import plots, text
 from pipelines.evaluation.reporting.difference import differences, to_html
+from pipelines.evaluation.reporting.hidden import uncover
 from pipelines.evaluation.reporting.view import Example, SliceResult, Suite, View
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -36,11 +37,12 @@ def render(view: View) -> str:
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_uncovered,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["marked"] = to_html
-    environment.filters["breakable"] = lambda name: escape(name).replace("_", Markup("_<wbr>"))
+    environment.filters["breakable"] = lambda name: escape(uncover(name)).replace("_", Markup("_<wbr>"))
     environment.globals.update({"text": text, "plots": plots, "differences": differences})
     style, script = (_source(name) for name in ("report.css", "report.js"))
     rows = _chosen(view)
@@ -64,6 +66,10 @@ def render(view: View) -> str:
     )
 
 
+def _uncovered(value: Any) -> Any:
+    return uncover(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _source(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704  our own file, not the data's
 
@@ -74,7 +80,8 @@ def _hash(source: str) -> str:
 
 def _json(value: Any) -> Markup:
     """Write JSON for a <script> element: without `<`, no text can close it or open a comment inside it."""
-    found = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    found = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    found = found.encode("utf-8", "replace").decode()  # a lone surrogate fits no file, and crashes a browser
     return Markup(found)  # noqa: S704  `<` is gone, and nothing else has a meaning inside a script element
 
 

@@ -10,7 +10,7 @@ from pipelines.evaluation.reporting import chart, markdown_changes, text
 from pipelines.evaluation.reporting.markdown_changes import rest
 from pipelines.evaluation.reporting.view import Check, Example, Gate, View
 
-MARKER = "<!-- gatehouse-report -->"  # how the bot finds its own comment again
+MARKER = "<!-- gatehouse:verdict -->"  # how the bot finds its own comment again
 MAX_CHARACTERS = 60_000  # GitHub refuses a comment above 65,536
 ALERTS = {"pass": "TIP", "fail": "CAUTION", "manual_review": "WARNING", "error": "IMPORTANT"}
 
@@ -44,14 +44,16 @@ def render(view: View, *, limit: int = MAX_CHARACTERS) -> str:
         GitHub's Markdown whose first line is the marker; all text of models, data and declared files is escaped.
     """
     step = {section.name: 0 for section in SECTIONS}
+    parts = {section.name: section.write(view, section.steps[0]) for section in SECTIONS}
     while True:
-        parts = [section.write(view, section.steps[step[section.name]]) for section in SECTIONS]
-        found = "\n\n".join([MARKER, *(part for part in parts if part)]) + "\n"
+        found = "\n\n".join([MARKER, *(part for part in parts.values() if part)]) + "\n"
         shorter = [name for name in SHRINK_ORDER if step[name] + 1 < len(_SECTION[name].steps)]
         if len(found) <= limit or not shorter:
             return found
         # Turns go round: the section that has given way least is next, ties in the declared order.
-        step[min(shorter, key=lambda name: (step[name], SHRINK_ORDER.index(name)))] += 1
+        name = min(shorter, key=lambda name: (step[name], SHRINK_ORDER.index(name)))
+        step[name] += 1
+        parts[name] = _SECTION[name].write(view, _SECTION[name].steps[step[name]])
 
 
 def _verdict(view: View, most: int) -> str:
@@ -117,6 +119,8 @@ def _slices(view: View, most: int) -> str:
         lines.append(f"| {' | '.join([*names, text.estimate(now), before, gained, f'{now.n:,}', mark])} |")
     flagged = sum(item.flagged for item in view.slices)
     title = f"Slices: {f'{flagged} flagged' if flagged else 'none flagged'}"
+    if not most:
+        return f"{title}: {len(view.slices):,} in report.html"
     body = "\n".join([*lines, *rest(len(view.slices), most)])
     return _folded(title, body, is_open=bool(flagged))
 
@@ -160,6 +164,8 @@ def _cost(view: View, most: int) -> str:
             lines.append(f"| {names} | {text.estimate(found)} | {before} | {moved} |")
     if not lines:
         return ""
+    if not most:
+        return "\n".join(["### Cost and latency", *rest(len(lines), 0)])
     head = [
         "### Cost and latency",
         "",
@@ -185,6 +191,7 @@ def _computed(view: View, most: int) -> str:
         seconds = view.training.get("seconds")
         took = f" in {text.duration(seconds)}" if isinstance(seconds, int | float) else ""
         lines.insert(0, f"- training: {inline(str(view.training['steps']), 20)} steps{took}")
+    lines += rest(len(view.suites), most)
     return "\n".join(["### Computed and cached", "", *lines]) if lines else ""
 
 
@@ -199,11 +206,13 @@ def _footer(view: View, most: int) -> str:
                 facts.append(f"{inline(suite.name, 40)} {key} {code(str(digest)[:12], 12)}")
     lines = ["---", f"<sub>{' · '.join(fact for fact in [*facts, inline(view.created, 40)] if fact)}</sub>"]
     rates = (
-        [f"<sub>These gates' own error rates: {inline('; '.join(view.error_rates), 1_500)}.</sub>"]
+        [f"<sub>These gates' own error rates: {inline('; '.join(view.error_rates), 1_500 if most > 1 else 300)}.</sub>"]
         if view.error_rates
         else []
     )
     smallest = [inline(line, 200) for line in view.smallest_detectable[:most]]
+    if smallest and len(view.smallest_detectable) > most:
+        smallest.append(f"{len(view.smallest_detectable) - most:,} more in report.html")
     power = [f"<sub>Smallest change these rows can show: {'; '.join(smallest)}.</sub>"] if smallest else []
     return "\n\n".join([*lines, *rates, *power])
 
@@ -218,14 +227,14 @@ def _more(total: int, most: int, noun: str) -> str:
 
 SECTIONS = (
     Section("verdict", _verdict, (1,)),
-    Section("gates", _gates, (60, 30, 12)),
-    Section("green", _green, (30, 12, 5)),
-    Section("changes", markdown_changes.write, (20, 8, 3, 1)),
+    Section("gates", _gates, (60, 30, 12, 6, 3, 1)),
+    Section("green", _green, (30, 12, 5, 3, 1)),
+    Section("changes", markdown_changes.write, (20, 8, 3, 1, 0)),
     Section("chart", lambda view, most: chart.mermaid(view), (1,)),
-    Section("slices", _slices, (40, 15, 5)),
+    Section("slices", _slices, (40, 15, 5, 2, 0)),
     Section("examples", _examples, (5, 3, 1, 0)),
-    Section("cost", _cost, (24,)),
-    Section("computed", _computed, (20, 8)),
-    Section("footer", _footer, (20, 4)),
+    Section("cost", _cost, (24, 12, 4, 0)),
+    Section("computed", _computed, (20, 8, 3, 0)),
+    Section("footer", _footer, (20, 4, 1)),
 )
 _SECTION = {section.name: section for section in SECTIONS}

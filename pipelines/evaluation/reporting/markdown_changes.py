@@ -8,7 +8,12 @@ from pipelines.core.markdown import code, inline
 from pipelines.evaluation.reporting.changes import KeyChange, PromptChange
 from pipelines.evaluation.reporting.data_changes import DataChange
 from pipelines.evaluation.reporting.difference import Piece
+from pipelines.evaluation.reporting.text import counted
 from pipelines.evaluation.reporting.view import View
+
+LONGEST_TEXT = 4_000  # characters, as written, of one difference: about a screen
+LONGEST_CELL = 1_000
+MOST_NAMES = 20
 
 
 def write(view: View, most: int) -> str:
@@ -30,8 +35,10 @@ def write(view: View, most: int) -> str:
     lines += _listing("Not comparable", [inline(line, 300) for line in found.unreadable], most)
     for prompt in found.prompts[:most]:
         lines += _prompt(prompt, most)
+    lines += _left_out("prompt", [prompt.path for prompt in found.prompts[most:]], most)
     for data in found.data[:most]:
         lines += _data(data, most)
+    lines += _left_out("data file", [data.path for data in found.data[most:]], most)
     return "\n".join(["### What changed", "", *lines]).rstrip()
 
 
@@ -53,21 +60,39 @@ def _name(name: str) -> str:
 def _prompt(change: PromptChange, most: int) -> list[str]:
     lines = [f"**Prompt** {_name(change.path)} {change.state}", ""]
     for item in change.texts[:most]:
-        lines += [f"> {inline(item.label, 40)}: {_marked(item.pieces)}", ""]
+        lines += [f"> {inline(item.label, 40)}: {_marked(item.pieces, LONGEST_TEXT)}", ""]
     keys = [f"- {_key(key)}" for key in change.keys[:most]]
-    return [*lines, *keys, *rest(len(change.keys), most), ""]
+    hidden = max(0, len(change.texts) - most) + max(0, len(change.keys) - most)
+    return [*lines, *keys, *rest(hidden, 0), ""]
 
 
-def _marked(pieces: Iterable[Piece]) -> str:
+def _left_out(noun: str, paths: list[str], most: int) -> list[str]:
+    """Name what is not shown; of very many, the first."""
+    if not paths:
+        return []
+    named = MOST_NAMES if most > 1 else 3
+    names = ", ".join(code(path, 60) for path in paths[:named])
+    more = f" and {len(paths) - named:,} more" if len(paths) > named else ""
+    return [f"**{counted(len(paths), noun)} more changed**, in report.html: {names}{more}", ""]
+
+
+def _marked(pieces: Iterable[Piece], longest: int) -> str:
     """Mark a difference inside one line; long stretches that both sides share are shortened in their middle."""
     tags = {"same": "", "removed": "del", "added": "ins"}
-    parts = []
+    parts, room, left_out = [], longest, 0
     for kind, words in pieces:
+        if room <= 0:
+            left_out += kind != "same"
+            continue
         shown = words if kind != "same" or len(words) <= 120 else f"{words[:55]} … {words[-55:]}"
         lead, tail = (" " if shown[:1].isspace() else ""), (" " if shown[-1:].isspace() else "")
         tag, inner = tags[kind], inline(shown.strip(), 600)
+        if tag and shown.strip() and not inner:
+            inner = "(hidden characters)"
         parts.append(f"{lead}<{tag}>{inner}</{tag}>{tail}" if tag and inner else f"{lead}{inner}{tail}")
-    return "".join(parts).strip()
+        room -= len(parts[-1])
+    end = f" … {counted(left_out, 'change')} more in report.html" if left_out else ""
+    return "".join(parts).strip() + end
 
 
 def _data(change: DataChange, most: int) -> list[str]:
@@ -81,7 +106,9 @@ def _data(change: DataChange, most: int) -> list[str]:
     lines += [f"- {inline(sentence, 200)}" for sentence in change.shift[:most]]
     shown = min(most, 3)
     for row in change.edited[:shown]:
-        cells = "; ".join(f"{inline(column, 40)}: {_marked(pieces)}" for column, pieces in row.columns[:4])
+        cells = "; ".join(
+            f"{inline(column, 40)}: {_marked(pieces, LONGEST_CELL)}" for column, pieces in row.columns[:4]
+        )
         lines.append(f"- line {row.line} edited: {cells}")
     lines += [f"- line {line} added: {code(row, 200)}" for line, row in change.added[:shown]]
     lines += [f"- line {line} of the baseline removed: {code(row, 200)}" for line, row in change.removed[:shown]]

@@ -35,7 +35,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
             table = file.read(columns=[name for name in columns if name in file.schema_arrow.names])
             rows: list[dict[str, Any]] = table.to_pylist()
             return rows
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as rows ({error}); run `python -m scripts.evaluate`") from None
 
 

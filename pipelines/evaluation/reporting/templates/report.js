@@ -1,9 +1,12 @@
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
+  // Hidden and bidirectional characters as escapes, as in the rest of the page; joiners within words and emoji stay.
+  const HIDDEN = /(?![\t\n]|(?<=[^\0-\x7f])[\u200c\u200d](?=[^\0-\x7f]))[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufe00-\ufe0d\u{e0100}-\u{e01ef}]/gu;
+  const uncover = (text) => String(text).replace(HIDDEN, (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
   const make = (tag, text, name) => {
     const element = document.createElement(tag);
-    if (text !== undefined && text !== null) element.textContent = text; // never innerHTML: the text is a model's
+    if (text !== undefined && text !== null) element.textContent = uncover(text); // never innerHTML: it is a model's
     if (name) element.className = name;
     return element;
   };
@@ -36,7 +39,7 @@
   const open = new Set();
 
   const options = (select, all, values) => {
-    select.replaceChildren(new Option(all, ""), ...values.map((value) => value instanceof Array ? new Option(value[1], value[0]) : new Option(value, value)));
+    select.replaceChildren(new Option(all, ""), ...values.map((value) => value instanceof Array ? new Option(uncover(value[1]), value[0]) : new Option(uncover(value), value)));
   };
   const distinct = (key) => [...new Set(rows.map((row) => text(row, key)))].filter(Boolean).sort();
   options(byId("suite"), "all", suites.map((suite, index) => [String(index), suite.name]));
@@ -76,7 +79,7 @@
     const block = make("pre");
     for (const [kind, words] of row.pieces) {
       if (kind === side) continue; // 1 is removed, 2 is added: each side hides the other's
-      block.append(kind ? make(kind === 1 ? "del" : "ins", words) : words);
+      block.append(kind ? make(kind === 1 ? "del" : "ins", words) : uncover(words));
     }
     return block;
   };
@@ -126,7 +129,7 @@
       const line = make("tr", null, "row"), button = make("button", open.has(row) ? "▾" : "▸");
       button.type = "button";
       button.setAttribute("aria-expanded", open.has(row));
-      button.setAttribute("aria-label", `details of row ${row.id}`);
+      button.setAttribute("aria-label", uncover(`details of row ${row.id}`));
       COLUMNS.forEach(([, , write], index) => {
         const cell = make("td", write && write(row).slice(0, 300), `c${index}${index === 4 ? ` ${row.move ?? ""}` : ""}`);
         if (!write) cell.append(button);
