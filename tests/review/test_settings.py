@@ -4,6 +4,8 @@ import fnmatch
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,35 @@ def test_a_file_that_is_gone_is_a_problem_and_no_settings_at_all_is_none(folder:
 )
 def test_the_owners_of_everything_are_those_of_the_last_star(text: str, owners: Any) -> None:
     assert code_owners(text) == owners
+
+
+SHAPES = {
+    "vendor.dependabot": "dependabot.yml",
+    "vendor.github-issue-config": "ISSUE_TEMPLATE/config.yml",
+    "vendor.github-issue-forms": "ISSUE_TEMPLATE/[!c]*.yml",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_github_reads_itself_has_githubs_shape(shape: str) -> None:
+    files = sorted(map(str, (ROOT / ".github").glob(SHAPES[shape])))
+    assert files
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", shape, *files]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_dependency_is_proposed_on_the_day_it_is_published() -> None:
+    updates = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip"}
+    assert all(update["cooldown"]["default-days"] >= 7 for update in updates)
+
+
+def test_code_owners_own_what_is_there_and_everything_else_comes_first() -> None:
+    lines = [
+        line.split() for line in (ROOT / ".github/CODEOWNERS").read_text().splitlines() if line[:1] not in ("", "#")
+    ]
+    assert lines[0][0] == "*", "the last line that matches counts"
+    for pattern, *owners in lines[1:]:
+        assert (ROOT / pattern.strip("/")).exists(), pattern
+        assert owners, f"{pattern} would be owned by nobody"
