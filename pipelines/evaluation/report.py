@@ -79,6 +79,8 @@ def collect(root: Path) -> View:
         training=training,
         error_rates=tuple(_sentences(decision.get("error_rates"))),
         smallest_detectable=tuple(_sentences(decision.get("smallest_detectable"))),
+        caps=tuple(_sentences(decision.get("caps"))),
+        approval={key: str(value) for key, value in _dict(decision.get("approval") or {}).items()},
     )
 
 

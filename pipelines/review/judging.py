@@ -113,7 +113,10 @@ def receive(api: Api, event: Mapping[str, Any], artifact: Path | None, to: Path,
             verdict = "error" if context.state == "failed" else "pass"
             about = {"input_digest": context.input_digest, "commit": context.head}
             write_decision(
-                new, unmeasured(verdict, context.reason), Baseline("none", reason="nothing is compared"), about
+                new,
+                unmeasured(verdict, context.reason),
+                Baseline("none", reason="nothing was measured, so nothing is compared"),
+                about,
             )
         context.write(new)
     return context

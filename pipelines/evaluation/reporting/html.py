@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipelines.evaluation.catalogue import LATENCY_SUITE
-from pipelines.evaluation.reporting import plots, text
+from pipelines.evaluation.reporting import person, plots, text
 from pipelines.evaluation.reporting.difference import differences, to_html
 from pipelines.evaluation.reporting.hidden import uncover
 from pipelines.evaluation.reporting.view import Example, SliceResult, Suite, View
@@ -48,6 +48,7 @@ def render(view: View) -> str:
     rows = _chosen(view)
     return environment.get_template("report.html.j2").render(
         view=view,
+        person=person,
         policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'",
         style=style,

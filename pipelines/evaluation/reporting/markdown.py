@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pipelines.core.markdown import code, inline
-from pipelines.evaluation.reporting import chart, markdown_changes, text
+from pipelines.evaluation.reporting import chart, markdown_changes, person, text
 from pipelines.evaluation.reporting.markdown_changes import rest
 from pipelines.evaluation.reporting.view import Check, Example, Gate, View
 
@@ -30,7 +30,7 @@ class Section(NamedTuple):
 
 
 # The least needed for a verdict gives way first, one step at a time; a table loses whole rows and says how many.
-SHRINK_ORDER = ("examples", "slices", "changes", "computed", "footer", "gates", "green")
+SHRINK_ORDER = ("examples", "slices", "changes", "computed", "footer", "gates", "green", "person")
 
 
 def render(view: View, *, limit: int = MAX_CHARACTERS) -> str:
@@ -227,6 +227,7 @@ def _more(total: int, most: int, noun: str) -> str:
 
 SECTIONS = (
     Section("verdict", _verdict, (1,)),
+    Section("person", person.write, (20, 8)),
     Section("gates", _gates, (60, 30, 12, 6, 3, 1)),
     Section("green", _green, (30, 12, 5, 3, 1)),
     Section("changes", markdown_changes.write, (20, 8, 3, 1, 0)),

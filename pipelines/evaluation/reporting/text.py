@@ -113,6 +113,8 @@ def headline(view: View) -> str:
     bad = [(gate, check) for gate, check in view.checks if gate.required and check.verdict == view.verdict]
     named = _listed(f"{gate.name}: {_rule(check)}" for gate, check in bad)
     total = counted(len(required), "required check")
+    if view.verdict == "pass" and (view.approval or not required):
+        return view.reasons[0] if view.reasons else "Nothing was measured."
     if view.verdict == "pass":
         return (
             f"{'Both' if len(required) == 2 else f'All {total}'} hold."
@@ -130,6 +132,8 @@ def headline(view: View) -> str:
 
 def baseline_line(baseline: Baseline) -> str:
     """Say what the candidate is compared with; the three states never share their words."""
+    if baseline.state == "none" and "nothing is compared" in baseline.reason:
+        return "Nothing was measured, so nothing is compared."
     if baseline.state == "none":
         return (
             "First release: nothing was ever released, so floors and ceilings decide and regression rules do not apply."
@@ -163,7 +167,11 @@ def to_green(view: View) -> tuple[str, ...]:
             0, "baseline: compare with a newer release, or raise max_age_days in gates.yaml on the base branch."
         )
     said = [check.reason for _, check in view.checks if check.reason]
-    lines += [reason for reason in view.reasons if not any(sentence in reason for sentence in said)]
+    lines += [
+        reason
+        for reason in view.reasons
+        if reason not in view.caps and not any(sentence in reason for sentence in said)
+    ]
     return tuple(lines or ["the decision names nothing to do."])
 
 

@@ -177,6 +177,8 @@ class View(NamedTuple):
     training: dict[str, Any]
     error_rates: tuple[str, ...]
     smallest_detectable: tuple[str, ...]
+    caps: tuple[str, ...] = ()
+    approval: dict[str, str] = {}
 
     @property
     def checks(self) -> tuple[tuple[Gate, Check], ...]:

@@ -1,0 +1,167 @@
+"""What verdict.yml does with honest pull requests: pass, fail, review, approval, and a record of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.core.files import read_json
+from tests.evaluation.test_baseline import git
+from tests.review.world import AUTHOR, FILES, N_ROWS, OWNER, World, build, data_rows, jsonl, relocated
+from tests.standin.github import GitHub
+
+BETTER = {"prompts/triage.prompt.yml": FILES["prompts/triage.prompt.yml"].replace("Label:", "Please label:")}
+CODE = {"pipelines/code.py": "A = 2\n"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    build(folder)
+    return folder
+
+
+@pytest.fixture
+def world(built: Path, tmp_path: Path) -> Iterator[World]:
+    with GitHub(repository="o/r") as github:
+        yield World(relocated(built, tmp_path / "world"), github)
+
+
+def test_a_better_prompt_passes_and_its_decision_is_recorded(world: World) -> None:
+    head = world.change(BETTER)
+    context, concluded = world.ask(head, world.evaluate(head))
+    assert (context.state, context.caps, concluded.verdict) == ("ready", [], "pass"), concluded
+    assert world.status(head) == "success"
+    record = world.record(context)
+    assert record is not None
+    assert (record.verdict, record.pull_request, record.head, record.approval) == ("pass", 7, head, None)
+    assert set(record.manifest) > {"evaluation/triage/rows.parquet"}
+    assert yaml.safe_load(record.lock)["stages"]
+    decision = read_json(world.main / "judging/evaluation/decision.json")
+    assert (decision["baseline"]["state"], decision["commit"]) == ("fetched", head)
+    assert decision["gates"][0]["checks"][1]["gain"] == pytest.approx(10 / N_ROWS)
+
+
+def test_what_it_merges_to_has_the_digest_that_was_decided(world: World) -> None:
+    from pipelines.core.inputs import input_digest_at
+
+    head = world.change(BETTER)
+    context, _ = world.ask(head, world.evaluate(head))
+    git(world.dev, "checkout", "--quiet", "-B", "squashed", "origin/main")
+    git(world.dev, "merge", "--quiet", "--squash", "change")
+    git(world.dev, "commit", "--quiet", "--message", "Squash")
+    assert input_digest_at("HEAD", world.dev) == context.input_digest
+    git(world.dev, "push", "--quiet", "origin", "squashed:main")
+    from pipelines.evaluation.baseline import fetch_baseline
+
+    git(world.main, "pull", "--quiet", "origin", "main")
+    # Nobody has handed the objects over to main's remote yet: that asks for review and is no pass.
+    assert fetch_baseline("HEAD", world.main).state == "unavailable"
+
+
+def test_a_worse_one_fails_and_no_approval_lifts_that(world: World) -> None:
+    head = world.change(BETTER)
+    world.open(7, head)
+    world.github.review(7, OWNER, "APPROVED", head)
+    context, concluded = world.ask(head, world.evaluate(head, n_right=10))
+    assert (context.approval is not None, concluded.verdict) == (True, "fail")
+    assert world.status(head) == "failure"
+    record = world.record(context)
+    assert record is not None
+    assert (record.is_trusted, record.approval) == (False, None)
+
+
+def test_a_change_of_code_waits_for_an_owner_and_the_next_push_waits_again(world: World) -> None:
+    head = world.change(CODE)
+    context, concluded = world.ask(head, world.evaluate(head))
+    assert concluded.verdict == "manual_review"
+    assert "pipelines/code.py" in context.caps[0]
+    assert world.status(head) == "pending"
+    review = world.github.review(7, OWNER, "APPROVED", head)
+    review["body"] = "Read it:\nfine."
+    world.github.runs = [{**world.event(head)["workflow_run"]}]
+    woken = world.event(head, id=78, path=".github/workflows/review.yml", event="pull_request_review")
+    context, concluded = world.judge(woken, world.evaluate(head))
+    assert (concluded.verdict, world.status(head)) == ("pass", "success")
+    decision = read_json(world.main / "judging/evaluation/decision.json")
+    assert decision["approval"] == {"user": OWNER, "at": review["submitted_at"], "why": "Read it: fine.",
+                                    "review_url": review["html_url"]}  # fmt: skip
+    assert "pipelines/code.py" in " ".join(decision["caps"])
+    record = world.record(context)
+    assert record is not None
+    assert record.approval is not None
+    assert (record.approval.user, record.is_trusted) == (OWNER, True)
+    page = (world.main / "judging/evaluation/report.md").read_text()
+    assert OWNER in page
+    assert "pipelines/code.py" in page
+    again = world.change({"pipelines/code.py": "A = 3\n"})
+    _, concluded = world.ask(again, world.evaluate(again))
+    assert (concluded.verdict, world.status(again)) == ("manual_review", "pending")
+
+
+def test_a_team_member_approves_what_the_team_owns_and_nothing_else(world: World) -> None:
+    owned = {"prompts/judges/tone.prompt.yml": FILES["prompts/triage.prompt.yml"]}
+    for number, (files, verdict) in enumerate([(owned, "pass"), (CODE, "manual_review")], start=7):
+        head = world.change(files)
+        world.open(number, head)
+        world.github.review(number, "teammate", "APPROVED", head)
+        assert world.ask(head, world.evaluate(head), number=number)[1].verdict == verdict
+        world.github.pulls[number]["state"] = "closed"
+
+
+def test_documentation_needs_no_evaluation_and_workflows_need_a_person(world: World) -> None:
+    head = world.change({"docs/a.md": "Read me twice.\n", "README.md": "Hello.\n"})
+    context, concluded = world.ask(head, None)
+    assert (context.state, concluded.verdict, concluded.recorded) == ("nothing", "pass", False)
+    assert world.status(head) == "success"
+    head = world.change({"k8s/runners/values.yaml": "a: 1\n"})
+    context, concluded = world.ask(head, None)
+    assert (context.state, concluded.verdict) == ("ready", "manual_review")
+    assert (world.status(head), concluded.recorded) == ("pending", False)
+
+
+def test_new_rows_and_other_parameters_pass_on_their_merits(world: World) -> None:
+    rows = [*data_rows(), {"message": "a wholly new question about bees", "answer": "a1", "slice": "odd", "fold": "b"}]
+    params = yaml.safe_load(FILES["params.yaml"])
+    params["train"]["learning_rate"] = 0.001
+    head = world.change({"data/triage.jsonl": jsonl(rows), "params.yaml": yaml.safe_dump(params)})
+    context, concluded = world.ask(head, world.evaluate(head))
+    assert (context.caps, concluded.verdict) == ([], "pass")
+
+
+def test_a_run_that_begins_is_pending_and_one_that_broke_is_an_error(world: World) -> None:
+    head = world.change(BETTER)
+    world.open(7, head)
+    assert world.judge(world.event(head, action="requested"), None)[0].state == "pending"
+    assert world.status(head) == "pending"
+    for conclusion in ("failure", "cancelled", "timed_out", "startup_failure"):
+        context, concluded = world.judge(world.event(head, conclusion=conclusion), None)
+        assert (context.state, concluded.verdict) == ("failed", "error")
+        assert conclusion in context.reason
+    assert world.status(head) == "error"
+    assert (world.main / "judging/evaluation/report.md").exists()
+
+
+def test_main_that_has_moved_on_asks_for_an_update_only_where_its_inputs_changed(world: World) -> None:
+    before = git(world.dev, "rev-parse", "origin/main")
+    head = world.change(BETTER)
+    for files, is_capped in [({"docs/b.md": "More.\n"}, False), ({"data/triage.jsonl": jsonl(data_rows(160))}, True)]:
+        other = world.change(files, "other")
+        git(world.dev, "push", "--quiet", "origin", f"{other}:main")
+        git(world.dev, "fetch", "--quiet", "origin")
+        context, concluded = world.ask(head, world.evaluate(head, base=before))
+        assert (concluded.verdict == "manual_review") == is_capped, context.caps
+        assert any("update the branch" in cap for cap in context.caps) == is_capped
+
+
+def test_the_same_twice_is_the_same(world: World) -> None:
+    head = world.change(BETTER)
+    artifact = world.evaluate(head)
+    first, concluded = world.ask(head, artifact)
+    again, second = world.ask(head, artifact)
+    assert (first, concluded.recorded, second.recorded) == (again, True, False)
+    assert json.loads((world.main / "judging/context.json").read_text())["author"] == AUTHOR
