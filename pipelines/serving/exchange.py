@@ -51,7 +51,7 @@ class Exchange:
         cache: Which level answered.
         decisions: Every decision of a guardrail but `pass`.
         guardrail: The strongest action among them.
-        status: HTTP status that the client got; 499 if it left.
+        status: HTTP status that the client got; 499 if it left, 502 or 504 if a stream broke off after its 200.
         error: Code of the error that it got (`budget_exceeded`), or "".
         is_finished: Ledger, budgets and metrics have it.
     """

@@ -182,7 +182,7 @@ class Ledger(Protocol):
     is_accepting: bool
 
     def book(self, exchange: Exchange) -> None:
-        """Append the row to the local spool, before the last byte leaves; then a SIGKILL loses nothing. Never raises."""
+        """Append the row to the local spool before the last byte leaves: a SIGKILL loses nothing. Never raises."""
 
     async def rate(self, request_id: str, project: str, rating: int) -> Rated | None:
         """Add a rating (1-5; thumbs are 1 and 5) to a request of this project; None if there is no such request."""

@@ -1,0 +1,71 @@
+"""Open connections to one address, kept for the next request."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from urllib.parse import urlsplit
+
+from pipelines.serving.connections import Broken, Connection, Timeouts
+
+IDLE_S = 4.0
+"""uvicorn closes idle connections after 5 s: ours end earlier, so that hardly any request meets a closing one."""
+
+
+class Pool:
+    """Open connections to one address.
+
+    Args:
+        url: Scheme, host and port are taken from it.
+        timeouts: For every request.
+        most_bytes: Largest body.
+    """
+
+    def __init__(self, url: str, timeouts: Timeouts, most_bytes: int) -> None:
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._port = parts.port or (443 if self._tls else 80)
+        self._timeouts = timeouts
+        self._most_bytes = most_bytes
+        self._idle: list[Connection] = []
+        self._is_closed = False
+
+    async def take(self, *, fresh: bool = False) -> Connection:
+        """Return a connection that is idle, or a new one.
+
+        Raises:
+            Broken: There is none to be had (`connect`).
+        """
+        loop = asyncio.get_running_loop()
+        while self._idle and not fresh:
+            connection = self._idle.pop()
+            if connection.is_open and loop.time() - connection.idle_since < IDLE_S:
+                connection.is_reused = True
+                return connection
+            connection.abort()
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop, self._timeouts, self._most_bytes), self._host, self._port, ssl=self._tls
+                )
+        except TimeoutError:
+            raise Broken("connect", "did not accept a connection in time") from None
+        except (OSError, ssl.SSLError):
+            raise Broken("connect", "cannot be connected to") from None
+        return connection
+
+    def give(self, connection: Connection) -> None:
+        """Take a connection back; one whose answer was not read to its end is closed."""
+        if connection.is_open and connection.is_done and not self._is_closed:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def close(self) -> None:
+        """Close what is idle, and what comes back."""
+        self._is_closed = True
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()

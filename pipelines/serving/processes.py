@@ -1,0 +1,129 @@
+"""The model servers of this machine: started, watched, started again with growing pauses, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipelines.core.errors import ConfigError, ServiceError
+from pipelines.core.files import read_json
+from pipelines.serving.config_upstreams import ProcessUpstream
+from pipelines.serving.logs import Log
+
+SERVED = Path(".gatehouse/served")
+HEALTHY_S = 60.0
+"""A process that ran so long and then died is started again at once."""
+MOST_PAUSE_S = 30.0
+STOP_S = 10.0
+
+
+class Processes:
+    """Supervises one `transformers serve` per declared upstream.
+
+    Args:
+        declared: By upstream.
+        root: Folder of the repository.
+        log: Told when one starts, is ready, dies.
+    """
+
+    def __init__(self, declared: Mapping[str, ProcessUpstream], root: Path, log: Log) -> None:
+        self._declared = declared
+        self._root = root.resolve()
+        self._log = log
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def prepare(self) -> dict[str, str]:
+        """Lay every model out as one folder of safetensors, adapters merged; return model digests by upstream.
+
+        Raises:
+            ConfigError: A model is not there.
+            ServiceError: Merging failed.
+        """
+        digests = {}
+        for name, upstream in self._declared.items():
+            source = self._root / "models" / upstream.model
+            card_path = source / "model.json"
+            if not card_path.exists():
+                raise ConfigError(f"{card_path}: no such file; `make run` fetches and trains what `make serve` serves")
+            card = read_json(card_path)
+            digests[name] = str(card["digest"])
+            place = self._place(upstream)
+            if (place / "model.json").exists() and read_json(place / "model.json").get("digest") == card["digest"]:
+                continue
+            self._log.event("merging", upstream=name, model=upstream.model)
+            command = [sys.executable, "-m", "scripts.merge", "--model", str(source), "--to", str(place)]
+            process = await asyncio.create_subprocess_exec(*command, cwd=self._root)
+            if await process.wait():
+                raise ServiceError(f"upstream {name}: its model could not be prepared; see the lines above")
+        return digests
+
+    def start(self) -> None:
+        """Start supervising."""
+        for name, upstream in self._declared.items():
+            self._tasks.append(asyncio.get_running_loop().create_task(self._supervise(name, upstream)))
+
+    async def stop(self) -> None:
+        """Stop every process and wait until it is gone."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _place(self, upstream: ProcessUpstream) -> Path:
+        return self._root / SERVED / upstream.model
+
+    async def _supervise(self, name: str, upstream: ProcessUpstream) -> None:
+        pause_s = 0.5
+        while True:
+            started = time.monotonic()
+            process = await self._launch(upstream)
+            self._log.event("process_started", upstream=name, pid=process.pid, port=upstream.port)
+            try:
+                code = await process.wait()
+            except asyncio.CancelledError:
+                await _stop(process)
+                raise
+            pause_s = 0.5 if time.monotonic() - started > HEALTHY_S else min(MOST_PAUSE_S, pause_s * 2)
+            self._log.event("process_died", upstream=name, code=code, again_in_s=pause_s)
+            await asyncio.sleep(pause_s)
+
+    async def _launch(self, upstream: ProcessUpstream) -> asyncio.subprocess.Process:
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(upstream.threads),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        for name in [name for name in environment if name.startswith("GATEHOUSE_")]:
+            del environment[name]  # the model's process needs none of the gateway's secrets
+        program = shutil.which("transformers", path=str(Path(sys.executable).parent)) or "transformers"
+        # Below the folder, by its plain name: what it calls its model is then no path of this machine.
+        command = [program, "serve", f"./{upstream.model}", "--host", "127.0.0.1", "--port", str(upstream.port)]
+        return await asyncio.create_subprocess_exec(
+            *command,
+            *upstream.arguments,
+            cwd=self._root / SERVED,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        try:
+            os.killpg(process.pid, number)  # it leads its own group: its children go with it
+        except ProcessLookupError:
+            return
+        try:
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except TimeoutError:
+            continue

@@ -1,0 +1,221 @@
+"""Routes made ready: which upstreams answer a request, in which order, and with which prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipelines.core.errors import ConfigError
+from pipelines.core.files import digest
+from pipelines.core.params import Price
+from pipelines.llm.cost import TOKENS_PER_PRICE
+from pipelines.llm.prompts import Prompt, load_prompt, render
+from pipelines.serving.config import Route, Serving
+from pipelines.serving.config_upstreams import Escalation, MlflowUpstream, ModelPrice
+from pipelines.serving.errors import invalid
+from pipelines.serving.parts import Body, Guard, Guards
+from pipelines.serving.replies import is_cut_off, texts_of
+from pipelines.serving.upstream import Cost, Upstream
+from pipelines.serving.variants import assign
+
+
+class Step(NamedTuple):
+    """One upstream to ask; `escalate` says when the next step is asked although this one could answer."""
+
+    upstream: Upstream
+    escalate: Escalation | None = None
+
+
+class Side(NamedTuple):
+    """What one user of a route gets.
+
+    Attributes:
+        name: The variant, or "".
+        steps: Whom to ask, in order: tiers or the variant's upstream, then fallbacks.
+        prompt: The prompt file, or None.
+        identity: Digest of all that decides answers here: models, prompt, guardrails. Cached answers are bound to it.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    prompt: Prompt | None
+    identity: str
+
+    @property
+    def is_classic(self) -> bool:
+        """Tell whether this is a classic model, asked through MLflow."""
+        return isinstance(self.steps[0].upstream.declared, MlflowUpstream)
+
+
+class ReadyRoute:
+    """A route with everything that it refers to."""
+
+    def __init__(self, name: str, declared: Route, sides: Mapping[str, Side], guard: Guard | None) -> None:
+        self.name = name
+        self.declared = declared
+        self.guard = guard
+        self._sides = sides
+        self._weights = {variant: side.weight for variant, side in declared.variants.items()}
+        self._pinned = {user: variant for variant, side in declared.variants.items() for user in side.users}
+
+    def side(self, user: str, request_id: str) -> Side:
+        """Return what a user gets; requests that name no user are dealt one by one."""
+        if not self._weights:
+            return self._sides[""]
+        if user and user in self._pinned:
+            return self._sides[self._pinned[user]]
+        return self._sides[assign(self.declared.salt, user or request_id, self._weights)]
+
+
+def cost_of(price: ModelPrice) -> Cost:
+    """Return the function from (prompt tokens, completion tokens) to USD."""
+    if isinstance(price, Price):
+        prompt_usd, completion_usd = price.prompt_usd / TOKENS_PER_PRICE, price.completion_usd / TOKENS_PER_PRICE
+        return lambda prompt, completion: prompt * prompt_usd + completion * completion_usd
+    request_usd = price.request_usd
+    return lambda prompt, completion: request_usd
+
+
+def make_routes(
+    serving: Serving, upstreams: Mapping[str, Upstream], guards: Guards, root: Path
+) -> dict[str, ReadyRoute]:
+    """Make every declared route ready.
+
+    Raises:
+        ConfigError: A prompt file is missing or wrong.
+    """
+    routes = {}
+    for name, declared in serving.routes.items():
+        rules = serving.guardrails.get(declared.guardrails or "")
+        rules_text = rules.model_dump_json() if rules else ""
+        fallbacks = tuple(Step(upstreams[fallback]) for fallback in declared.fallbacks)
+        sides = {}
+        for variant, side in declared.variants.items():
+            steps = (Step(upstreams[side.upstream]), *fallbacks)
+            sides[variant] = _side(variant, steps, side.prompt or declared.prompt, rules_text, root)
+        if declared.tiers:
+            steps = (*(Step(upstreams[tier.upstream], tier.escalate) for tier in declared.tiers), *fallbacks)
+            sides[""] = _side("", steps, declared.prompt, rules_text, root)
+        routes[name] = ReadyRoute(name, declared, sides, guards.of(name))
+    return routes
+
+
+def _side(name: str, steps: tuple[Step, ...], path: str | None, rules: str, root: Path) -> Side:
+    prompt = load_prompt(root / path) if path else None
+    parts = [step.upstream.identity for step in steps]
+    text = prompt.model_dump_json(by_alias=True) if prompt else ""
+    return Side(name, steps, prompt, digest([parts, text, rules]))
+
+
+def plan(side: Side, body: Body) -> tuple[Step, ...]:
+    """Return the steps for a request: those tiers left out that declare themselves too small for it."""
+    steps = side.steps
+    while steps[0].escalate is not None and _is_too_large(steps[0].escalate, body):
+        steps = steps[1:]
+    return steps
+
+
+def needs_whole(steps: tuple[Step, ...]) -> bool:
+    """Tell whether a small model's answer has to be seen whole before it may be passed on."""
+    return any(step.escalate is not None and step.escalate.on for step in steps)
+
+
+def _is_too_large(escalate: Escalation, body: Body) -> bool:
+    if escalate.tools and body.get("tools"):
+        return True
+    messages = body.get("messages") or []
+    if escalate.messages is not None and len(messages) > escalate.messages:
+        return True
+    if escalate.prompt_characters is None:
+        return False
+    return characters(body) > escalate.prompt_characters
+
+
+def characters(body: Body) -> int:
+    """Return the length of a request's texts."""
+
+    def count(value: Any) -> int:
+        if isinstance(value, str):
+            return len(value)
+        if isinstance(value, dict):
+            return count(value.get("content") or value.get("text") or "")
+        return sum(map(count, value)) if isinstance(value, list) else 0
+
+    return count(body.get("messages") or []) + count(body.get("prompt") or "") + count(body.get("input") or "")
+
+
+def escalates(step: Step, answer: Body) -> bool:
+    """Tell whether the next tier should be asked although this one answered."""
+    rules = step.escalate.on if step.escalate is not None else ()
+    if "cut_off" in rules and is_cut_off(answer):
+        return True
+    texts = texts_of(answer)
+    if "empty" in rules and not all(text.strip() for text in texts):
+        return True
+    return "invalid_json" in rules and not all(map(_is_json, texts))
+
+
+def _is_json(text: str) -> bool:
+    import orjson
+
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def with_prompt(prompt: Prompt, body: Body) -> Body:
+    """Return a chat request with the prompt's system messages and parameters, where the client sent none."""
+    messages = body.get("messages")
+    found = dict(body)
+    if isinstance(messages, list) and not any(
+        isinstance(message, dict) and message.get("role") in ("system", "developer") for message in messages
+    ):
+        found["messages"] = [*_system(prompt), *messages]
+    return _with_parameters(prompt, found)
+
+
+def from_inputs(prompt: Prompt, body: Body) -> Body:
+    """Return the chat request for `{"inputs": {...}}`: the prompt, rendered as training and evaluation render it.
+
+    Raises:
+        Refused: An input is missing or no text, number or boolean.
+    """
+    inputs = body.get("inputs")
+    if not isinstance(inputs, dict):
+        raise invalid("a JSON object `inputs` is needed", param="inputs")
+    for name in prompt.variables():
+        if not isinstance(inputs.get(name), str | int | float):
+            raise invalid(f"input {name!r} is missing or no text", param=f"inputs.{name}")
+    try:
+        messages = render(prompt, {name: str(inputs[name]) for name in prompt.variables()})
+    except ConfigError as error:
+        raise invalid(str(error), param="inputs") from None
+    found: Body = {"messages": [message._asdict() for message in messages]}
+    if isinstance(body.get("user"), str):
+        found["user"] = body["user"]
+    return _with_parameters(prompt, found)
+
+
+def _system(prompt: Prompt) -> list[Body]:
+    return [
+        {"role": message.role, "content": message.content}
+        for message in prompt.messages
+        if message.role == "system" and "{{" not in message.content
+    ]
+
+
+def _with_parameters(prompt: Prompt, body: Body) -> Body:
+    parameters = prompt.model_parameters
+    if "max_tokens" not in body and "max_completion_tokens" not in body:
+        body["max_tokens"] = parameters.max_tokens
+    body.setdefault("temperature", parameters.temperature)
+    if parameters.top_p != 1.0:
+        body.setdefault("top_p", parameters.top_p)
+    if prompt.json_schema is not None and "response_format" not in body:
+        import orjson
+
+        body["response_format"] = {"type": "json_schema", "json_schema": orjson.loads(prompt.json_schema)}
+    return body

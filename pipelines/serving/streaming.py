@@ -1,0 +1,177 @@
+"""A streamed answer on its way through: each event as it comes, booked before the last one leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import orjson
+
+from pipelines.serving.answering import Ask
+from pipelines.serving.connections import Broken, Connection
+from pipelines.serving.errors import Refused, upstream_failed
+from pipelines.serving.parts import Answer, Blocked
+from pipelines.serving.replies import guess_tokens, usage_of
+from pipelines.serving.screen import Screen
+from pipelines.serving.streams import DONE, BrokenStream, Collector, EventReader, event, parse_event
+from pipelines.serving.upstream import CAUSES, Failed, Upstream
+
+Write = Callable[[bytes, bool], Awaitable[None]]
+"""Sends bytes to the client; True with the last. The first call sends the answer's head."""
+LINGER_S = 0.2
+"""How long the end of a stream may come after its [DONE], for its connection to be used again."""
+
+
+class Relay:
+    """Passes one stream on.
+
+    Args:
+        ask: The request.
+        write: To the client.
+        finish: Called exactly once, before the last byte, with the whole answer if there is one.
+    """
+
+    def __init__(self, ask: Ask, write: Write, finish: Callable[[Answer | None], None]) -> None:
+        self._ask = ask
+        self._write = write
+        self._finish = finish
+        self._has_written = False
+        self._is_settled = False
+
+    async def run(self) -> Answer | None:
+        """Pass the stream of the first step on that has one; return the whole answer if it was left as it was.
+
+        Raises:
+            Refused: Nobody answered, and nothing has been sent to the client.
+        """
+        failure: Refused | None = None
+        for step in self._ask.steps:
+            try:
+                return await self._relay(step.upstream)
+            except Failed as failed:
+                if failed.is_clients_fault:
+                    raise failed.refused from None
+                failure = failure or failed.refused
+        raise failure or upstream_failed("no upstream answered", "upstream_error")
+
+    async def _relay(self, upstream: Upstream) -> Answer | None:
+        ask = self._ask
+        self._reader, self._collector = EventReader(), Collector(ask.endpoint)
+        has_rules = ask.guard is not None and ask.guard.has_out
+        self._screen = Screen(ask.guard, ask.exchange) if has_rules and ask.guard else None
+        self._is_settled = False
+        connection, self._n_request_bytes = await upstream.open(ask.exchange, ask.endpoint, ask.body)
+        try:
+            return await self._pump(connection, upstream)
+        except (Broken, BrokenStream) as error:
+            return await self._broken(upstream, error)
+        except Blocked:
+            return await self._blocked(upstream)
+        except BaseException:
+            self._settle(upstream, "gone")
+            raise
+        finally:
+            upstream.release(connection)
+
+    async def _pump(self, connection: Connection, upstream: Upstream) -> Answer | None:
+        collector, held = self._collector, b""
+        while True:
+            piece = await connection.piece()
+            chunks, has_text, is_done = self._take(piece)
+            held += chunks
+            if is_done or not piece:
+                break
+            # Until there is text, nothing leaves, so that another upstream can still take over.
+            if held and (has_text or self._has_written):
+                if has_text and self._ask.exchange.ttft_ms is None:
+                    self._ask.exchange.ttft_ms = self._ask.exchange.elapsed_ms()
+                await self._send(held, is_last=False)
+                held = b""
+        if not is_done and not collector.is_finished:
+            raise BrokenStream("the stream ended before the answer did")
+        if self._screen is not None:
+            held += self._screen.close()
+        if has_text and self._ask.exchange.ttft_ms is None:
+            self._ask.exchange.ttft_ms = self._ask.exchange.elapsed_ms()
+        self._settle(upstream, "ok")
+        answer = self._whole(upstream)
+        self._ask.exchange.status = 200
+        self._finish(answer)
+        await self._send(held + DONE, is_last=True)
+        if not connection.is_done:
+            await _linger(connection)
+        return answer
+
+    def _take(self, piece: bytes) -> tuple[bytes, bool, bool]:
+        """Return what may leave, whether there was text in it, and whether it was the end."""
+        out: list[bytes] = []
+        has_text = False
+        for data in self._reader.feed(piece) if piece else ():
+            if data == b"[DONE]":
+                return b"".join(out), has_text, True
+            value = parse_event(data)
+            has_text |= self._collector.take(value)
+            if not value.get("choices") and value.get("usage") and not self._ask.wants_usage:
+                continue  # we asked for the counts, the client did not
+            out.append(b"data: %b\n\n" % data if self._screen is None else self._screen.take(value))
+        return b"".join(out), has_text, False
+
+    async def _broken(self, upstream: Upstream, error: Broken | BrokenStream) -> Answer | None:
+        outcome, code, status = CAUSES[error.cause if isinstance(error, Broken) else "garbage"]
+        if isinstance(error, BrokenStream) and self._collector.n_pieces:
+            code = "upstream_broke_off"
+        self._settle(upstream, outcome)
+        refused = upstream_failed(f"upstream {upstream.name}: {error}", code, status=status)
+        if not self._has_written:
+            raise Failed(refused) from None
+        self._ask.exchange.status, self._ask.exchange.error = status, code
+        self._finish(None)
+        await self._send(event(orjson.loads(refused.content())), is_last=True)
+        return None
+
+    async def _blocked(self, upstream: Upstream) -> Answer | None:
+        assert self._screen is not None
+        self._settle(upstream, "ok")
+        self._ask.exchange.status = 200
+        self._finish(None)
+        await self._send(self._screen.refusal() + DONE, is_last=True)
+        return None
+
+    async def _send(self, data: bytes, *, is_last: bool) -> None:
+        self._has_written = True
+        if not self._ask.is_gone:
+            await self._write(data, is_last)
+
+    def _settle(self, upstream: Upstream, outcome: str) -> None:
+        """Pay for what was generated, exactly once: by the upstream's count, or by the pieces that came."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        upstream.ended(outcome)
+        counts = usage_of({"usage": self._collector.usage})
+        self._counts = counts or (guess_tokens(self._n_request_bytes), self._collector.n_pieces)
+        upstream.charge(self._ask.exchange, *self._counts, is_estimated=counts is None)
+
+    def _whole(self, upstream: Upstream) -> Answer | None:
+        """Return the answer as it can be shared: None where a guardrail or we left something out."""
+        if self._ask.question is None or not self._collector.is_whole or not self._collector.is_finished:
+            return None
+        if self._ask.exchange.guardrail not in ("pass", "flag"):
+            return None
+        value = self._collector.value()
+        if value["usage"] is None:
+            prompt, completion = self._counts
+            value["usage"] = {
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+            }
+        return Answer(value, orjson.dumps(value), upstream.model, upstream.name, *self._counts)
+
+
+async def _linger(connection: Connection) -> None:
+    try:
+        async with asyncio.timeout(LINGER_S):
+            await connection.piece()
+    except (TimeoutError, Broken):
+        pass

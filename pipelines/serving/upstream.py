@@ -1,0 +1,300 @@
+"""One upstream: ask it, again where that is safe, leave it alone while it is ill, and pay for what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from pipelines.serving.breaker import CircuitBreaker
+from pipelines.serving.config_upstreams import MlflowUpstream, OpenAIUpstream, ProcessUpstream
+from pipelines.serving.connections import Broken, Connection, Timeouts
+from pipelines.serving.errors import Refused, busy, invalid, unavailable, upstream_failed
+from pipelines.serving.exchange import Exchange
+from pipelines.serving.limits import Admission
+from pipelines.serving.parts import Answer, Body, Metrics
+from pipelines.serving.pool import Pool
+from pipelines.serving.replies import (
+    error_field,
+    error_message,
+    guess_tokens,
+    parse_answer,
+    retry_after_s,
+    usage_of,
+)
+
+PATHS = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
+UNDONE = frozenset({429, 502, 503})
+"""Statuses that say that no work was done, so that asking again costs nothing twice."""
+CAUSES = {
+    "connect": ("connect", "upstream_unreachable", 502),
+    "stale": ("error", "upstream_broke_off", 502),
+    "reset": ("error", "upstream_broke_off", 502),
+    "timeout": ("timeout", "upstream_timeout", 504),
+    "garbage": ("garbage", "upstream_garbage", 502),
+    "too_large": ("garbage", "upstream_too_large", 502),
+}
+Declared = OpenAIUpstream | ProcessUpstream | MlflowUpstream
+Cost = Callable[[int, int], float]
+
+
+class Failed(Exception):
+    """An upstream did not answer.
+
+    Attributes:
+        refused: What the client is told if nobody else answers.
+        is_clients_fault: Nobody else would answer either: the request itself is wrong.
+        wait_s: Asking the same upstream again is safe, after so many seconds; None where it is not.
+    """
+
+    def __init__(self, refused: Refused, *, is_clients_fault: bool = False, wait_s: float | None = None) -> None:
+        super().__init__(refused.message)
+        self.refused = refused
+        self.is_clients_fault = is_clients_fault
+        self.wait_s = wait_s
+
+
+class Upstream:
+    """One upstream.
+
+    Args:
+        name: As declared.
+        declared: Its settings.
+        url: Where it is: base URL, or the whole URL of an MLflow server.
+        digest: Of the model's weights, or "".
+        cost: USD of (prompt tokens, completion tokens).
+        metrics: Told of every attempt.
+    """
+
+    def __init__(self, name: str, declared: Declared, url: str, digest: str, cost: Cost, metrics: Metrics) -> None:
+        self.name = name
+        self.declared = declared
+        self.url = url.rstrip("/")
+        self.model = declared.model
+        self.identity = f"{self.model} {digest or self.url}"
+        self.cost = cost
+        self._metrics = metrics
+        self._drops = frozenset(declared.drops)
+        timeouts = Timeouts(
+            declared.connect_timeout_s, declared.first_byte_timeout_s, declared.idle_timeout_s, declared.timeout_s
+        )
+        self._pool = Pool(url, timeouts, declared.max_answer_bytes)
+        self.admission = Admission(
+            f"upstream {name}", declared.max_active, declared.max_queued, declared.first_byte_timeout_s
+        )
+        self.breaker = CircuitBreaker(
+            declared.breaker.failures,
+            declared.breaker.open_s,
+            clock=time.monotonic,
+            on_change=lambda state: metrics.health(name, state),
+        )
+        self._key = os.environ.get(getattr(declared, "api_key_variable", None) or "", "")
+        self._heads = self._build_heads()
+        metrics.health(name, "closed")
+
+    async def ask(self, exchange: Exchange, endpoint: str, body: Body) -> Answer:
+        """Return a whole answer, paid for.
+
+        Raises:
+            Failed: There is none.
+        """
+        content = self._content(body, streams=False)
+        connection = await self._send(exchange, endpoint, content, streams=False)
+        answer = connection.content()
+        self.release(connection)
+        value = parse_answer(answer, endpoint)
+        if value is None:
+            self.breaker.fail()
+            self._metrics.attempted(self.name, "garbage")
+            self.charge(exchange, guess_tokens(len(content)), 0, is_estimated=True)
+            raise Failed(upstream_failed(f"upstream {self.name} did not answer in OpenAI's format", "upstream_garbage"))
+        self.breaker.succeed()
+        self._metrics.attempted(self.name, "ok")
+        usage = usage_of(value)
+        counts = usage or (guess_tokens(len(content)), guess_tokens(len(answer)))
+        self.charge(exchange, *counts, is_estimated=usage is None)
+        return Answer(value, answer, self.model, self.name, *counts)
+
+    async def open(self, exchange: Exchange, endpoint: str, body: Body) -> tuple[Connection, int]:
+        """Return a connection whose streamed answer has begun, and the size of the request in bytes.
+
+        `release` must follow, and `charge`.
+
+        Raises:
+            Failed: No stream began.
+        """
+        content = self._content(body, streams=True)
+        return await self._send(exchange, endpoint, content, streams=True), len(content)
+
+    def charge(self, exchange: Exchange, prompt: int, completion: int, *, is_estimated: bool) -> None:
+        """Pay for an attempt."""
+        usd = self.cost(prompt, completion)
+        exchange.charge(self.model, usd, prompt, completion, is_estimated=is_estimated)
+
+    def release(self, connection: Connection) -> None:
+        """Take back a connection and its place."""
+        self._pool.give(connection)
+        self.admission.leave()
+
+    def ended(self, outcome: str) -> None:
+        """Report how a stream ended: `ok`, `gone` (the client left), or what went wrong."""
+        self._metrics.attempted(self.name, outcome)
+        if outcome == "ok":
+            self.breaker.succeed()
+        elif outcome == "gone":
+            self.breaker.withdraw()
+        else:
+            self.breaker.fail()
+
+    def close(self) -> None:
+        """Close idle connections; those at work close when they are done."""
+        self._pool.close()
+
+    def _build_heads(self) -> dict[str, bytes]:
+        rest = self.url.partition("://")[2]
+        host, slash, path = rest.partition("/")
+        secret = f"Authorization: Bearer {self._key}\r\n" if self._key else ""
+        fixed = f"Host: {host}\r\n{secret}Content-Type: application/json\r\nAccept-Encoding: identity\r\n"
+        if isinstance(self.declared, MlflowUpstream):
+            return {"predict": f"POST {slash}{path} HTTP/1.1\r\n{fixed}".encode("latin-1")}
+        return {
+            endpoint: f"POST {slash}{path}{tail} HTTP/1.1\r\n{fixed}".encode("latin-1")
+            for endpoint, tail in PATHS.items()
+        }
+
+    def _content(self, body: Body, *, streams: bool) -> bytes:
+        if isinstance(self.declared, MlflowUpstream):
+            return orjson.dumps(body)
+        drops = self._drops
+        asked = {key: value for key, value in body.items() if key not in drops} if drops else body.copy()
+        asked["model"] = self.model
+        if streams:
+            asked["stream"] = True
+            if "stream_options" not in drops:
+                asked["stream_options"] = {"include_usage": True}
+        else:
+            asked.pop("stream", None)
+            asked.pop("stream_options", None)
+        return orjson.dumps(asked)
+
+    async def _send(self, exchange: Exchange, endpoint: str, content: bytes, *, streams: bool) -> Connection:
+        """Send a request, more than once where that is safe, and return the connection with a status of 2xx."""
+        head = self._heads.get(endpoint)
+        if head is None:
+            raise Failed(
+                invalid(f"the model behind this route does not take {endpoint} requests", param="model"),
+                is_clients_fault=True,
+            )
+        data = b"%bX-Request-Id: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+            head,
+            exchange.id.encode(),
+            len(content),
+            content,
+        )
+        retries = self.declared.retries
+        n_left, pause = retries.attempts, retries.backoff_s
+        while True:
+            n_left -= 1
+            try:
+                return await self._attempt(exchange, data, len(content), streams)
+            except Failed as failed:
+                if failed.wait_s is None or n_left <= 0 or failed.wait_s > retries.max_backoff_s:
+                    raise
+                # Full jitter: clients that failed together do not come back together.
+                wait_s = max(failed.wait_s, random.uniform(0, min(pause, retries.max_backoff_s)))  # noqa: S311
+            await asyncio.sleep(wait_s)
+            pause *= 2
+
+    async def _attempt(self, exchange: Exchange, data: bytes, n_bytes: int, streams: bool) -> Connection:
+        exchange.upstream, exchange.model = self.name, self.model
+        try:
+            await self.admission.enter()
+        except Refused as refused:
+            self._metrics.attempted(self.name, "busy")
+            raise Failed(refused) from None
+        connection = None
+        try:
+            if not self.breaker.allows():
+                self._metrics.attempted(self.name, "open")
+                wait_s = max(1, round(self.breaker.retry_after_s()))
+                message = f"upstream {self.name} failed too often and is left alone for a while"
+                raise Failed(unavailable(message, "upstream_unavailable", retry_after_s=wait_s))
+            exchange.n_attempts += 1
+            connection = await self._pool.take()
+            try:
+                await connection.send(data, streams=streams)
+            except Broken as broken:
+                if broken.cause != "stale":
+                    raise
+                connection = await self._pool.take(fresh=True)
+                await connection.send(data, streams=streams)
+            if 200 <= connection.status < 300:
+                return connection
+            raise self._refusal(connection)
+        except Broken as broken:
+            self._give_up(connection)
+            raise self._broken(exchange, broken, n_bytes) from None
+        except Failed:
+            self._give_up(connection)
+            raise
+        except BaseException:  # the client left
+            self._give_up(connection)
+            if connection is not None:
+                self.breaker.withdraw()
+                self._metrics.attempted(self.name, "gone")
+                self.charge(exchange, guess_tokens(n_bytes), 0, is_estimated=True)
+            raise
+
+    def _give_up(self, connection: Connection | None) -> None:
+        if connection is not None:
+            self._pool.give(connection)
+        self.admission.leave()
+
+    def _broken(self, exchange: Exchange, broken: Broken, n_bytes: int) -> Failed:
+        outcome, code, status = CAUSES[broken.cause]
+        self.breaker.fail()
+        self._metrics.attempted(self.name, outcome)
+        if broken.cause != "connect":  # it may have worked, and charge for it
+            self.charge(exchange, guess_tokens(n_bytes), 0, is_estimated=True)
+        refused = upstream_failed(f"upstream {self.name} {broken}", code, status=status)
+        return Failed(refused, wait_s=0.0 if broken.cause == "connect" else None)
+
+    def _refusal(self, connection: Connection) -> Failed:
+        status, content = connection.status, connection.content()
+        wait_s = retry_after_s(connection.headers) or 0.0
+        if status == 429:
+            self.breaker.succeed()
+            self._metrics.attempted(self.name, "refused")
+            return Failed(busy(f"upstream {self.name}", max(1, round(wait_s))), wait_s=wait_s)
+        if status in (401, 403) or not 400 <= status < 500:
+            self.breaker.fail()
+            self._metrics.attempted(self.name, "error")
+            what = "refuses the gateway's key" if status in (401, 403) else f"answered {status}"
+            refused = upstream_failed(f"upstream {self.name} {what}", "upstream_error")
+            return Failed(refused, wait_s=wait_s if status in UNDONE else None)
+        self.breaker.succeed()
+        self._metrics.attempted(self.name, "refused")
+        message = error_message(content) or f"upstream {self.name} answered {status}"
+        if self._key:
+            message = message.replace(self._key, "***")
+        param, code = error_field(content, "param"), error_field(content, "code")
+        refused = invalid(message, param=param, code=code or "upstream_refused", status=status)
+        return Failed(refused, is_clients_fault=status != 404)
+
+
+def address(name: str, declared: Any) -> tuple[str, bool]:
+    """Return where an upstream is, and whether this machine has to start it.
+
+    `GATEHOUSE_UPSTREAM_<NAME>` replaces what is declared, so that one file serves a laptop and a cluster.
+    """
+    variable = f"GATEHOUSE_UPSTREAM_{name.upper().replace('-', '_')}"
+    if url := os.environ.get(variable, ""):
+        return url, False
+    if isinstance(declared, ProcessUpstream):
+        return f"http://127.0.0.1:{declared.port}/v1", True
+    return (declared.url if isinstance(declared, MlflowUpstream) else declared.base_url), False
