@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pipelines.core.declared import nearest
@@ -14,12 +15,14 @@ from pipelines.evaluation.lint.project import File, Finding, Project, exists
 
 SCRIPT = re.compile(r"-m\s+scripts\.([\w.]+)")
 TEMPLATE = re.compile(r"\$\{\s*([^}\s]*)\s*\}")  # what DVC fills in from params.yaml, or per item of a loop
+OURS = Path(__file__).parents[3] / "scripts"  # a repository that uses the actions has no scripts of its own
 Names = dict[str, Any]
 
 
 def check_stages(project: Project, dvc: File[DvcFile], params: File[Params] | None) -> Iterator[Finding]:
     """Find stages that run a script, read a parameter or need a file that is not there."""
-    scripts = sorted(path.stem for path in (project.root / "scripts").glob("*.py") if path.stem != "__init__")
+    folders = {project.root / "scripts", OURS}
+    scripts = sorted({path.stem for folder in folders for path in folder.glob("*.py")} - {"__init__"})
     for name, entry in dvc.model.stages.items():
         key, stage = _body(name, entry)
         called = SCRIPT.findall(stage.cmd)
