@@ -110,6 +110,7 @@ def test_beyond_the_first_30_comments_cml_is_not_asked(github: GitHub) -> None:
         publish(github, text)
     assert len(github.comments) == 131
     assert "three" in github.comments[-1]["body"]
+    assert writes(github) == ["POST", "PATCH", "PATCH"]
 
 
 def test_a_head_that_has_moved_on_is_not_handed_to_cml(github: GitHub) -> None:

@@ -155,6 +155,22 @@ def test_two_publishers_at_once_end_with_one_comment_of_the_newer_words(github: 
     assert github.comments[0]["id"] == 1002  # the older of 1002 and 1003
 
 
+def test_whoever_made_the_comment_does_not_take_back_what_another_wrote_since(github: GitHub) -> None:
+    def overtake(call: Call) -> None:
+        if github.comments and call.method == "GET":
+            github.comments[0]["body"] = body("newer")
+
+    github.before = overtake
+    comment.publish(connect(github), 3, body("older", "pending"))
+    assert [one["body"] for one in github.comments] == [body("newer")]
+
+
+def test_a_list_that_lags_behind_makes_no_second_comment(github: GitHub) -> None:
+    github.answers["GET /repos/o/r/issues/3/comments"] = [200, []]
+    assert comment.publish(connect(github), 3, body("one")) == github.comments[0]["html_url"]
+    assert writes(github) == ["POST"]
+
+
 def test_ten_publishers_at_once_end_with_one_comment(github: GitHub) -> None:
     threads = [
         threading.Thread(target=comment.publish, args=(connect(github), 3, body(str(number)))) for number in range(10)
