@@ -21,6 +21,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.repository:
         os.environ["GITHUB_REPOSITORY"] = arguments.repository
+    elif not os.environ.get("GITHUB_REPOSITORY"):
+        parser.error("which repository? Say --repository owner/name")
 
     from pipelines.core.github.api import Api
     from pipelines.review import bootstrap

@@ -89,6 +89,17 @@ def test_every_environment_that_a_workflow_names_is_declared() -> None:
             assert name is None or name.startswith("${{") or name in declared
 
 
+def test_whoever_writes_records_does_so_as_the_bot_where_there_is_one() -> None:
+    # The ruleset `records` lets nobody else write the branch, GITHUB_TOKEN included.
+    concluding = []
+    for workflow in (ROOT / ".github/workflows").glob("*.yml"):
+        for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+            concluding += [step for step in job.get("steps", []) if step.get("uses") == "./actions/conclude"]
+    assert concluding
+    for step in concluding:
+        assert step.get("with", {}).get("token") == "${{ steps.app.outputs.token || github.token }}"
+
+
 def test_the_shipped_files_have_no_problem_and_the_schemas_accept_them() -> None:
     assert problems(ROOT) == []
     schemas = {name: json.loads(text) for name, text in texts().items()}

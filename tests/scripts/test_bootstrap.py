@@ -331,6 +331,12 @@ def test_a_wrong_token_and_a_missing_one_are_one_line_each(github: Repository, f
     assert "GH_TOKEN" in none.stderr
 
 
+def test_a_missing_repository_is_asked_for(github: Repository, folder: Path) -> None:
+    done = bootstrap(github, folder, GITHUB_REPOSITORY="")
+    assert done.returncode == 2
+    assert "which repository? Say --repository owner/name" in done.stderr
+
+
 def test_a_private_repository_without_required_reviewers_falls_back_and_says_to_what(folder: Path) -> None:
     with Repository(private=True, plan="team") as github:
         done = bootstrap(github, folder, *APP, "--apply")
