@@ -129,6 +129,10 @@ def _explained(error: BaseException) -> GatehouseError:
         raise error
     if isinstance(error, LockError):
         return ConfigError("another DVC command runs in this folder; wait for it or use another clone")
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return ConfigError(
+            f"{error.filename}: no such file, and a stage of dvc.yaml depends on it; restore it or drop it there"
+        )
     if isinstance(error, OSError):
         raise error
     text = " ".join(str(error).split())
