@@ -13,6 +13,7 @@ from pipelines.review.pull_request import PullRequest
 
 PLACES = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")
 WHY_CHARACTERS = 1000
+GLOBS = {"/**/": "/(?:.*/)?", "**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 class Rule(NamedTuple):
@@ -61,8 +62,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     is_folder = pattern.endswith("/")
     core = pattern.strip("/")
     text = ""
-    for piece in re.split(r"(\*\*/|/\*\*|\*\*|\*|\?)", core):
-        text += {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(piece) or re.escape(piece)
+    for piece in re.split(r"(/\*\*/|\*\*/|/\*\*|\*\*|\*|\?)", core):
+        text += GLOBS.get(piece) or re.escape(piece)
     # What names a folder owns all below it; `docs/*` alone owns the files of that folder only.
     below = "/.*" if is_folder else "" if core.endswith("/*") else "(?:/.*)?"
     return re.compile(f"{'' if is_anchored else '(?:.*/)?'}{text}{below}", re.DOTALL)

@@ -124,13 +124,14 @@ def test_documentation_needs_no_evaluation_and_workflows_need_a_person(world: Wo
     assert (world.status(head), concluded.recorded) == ("pending", False)
 
 
-def test_new_rows_and_other_parameters_pass_on_their_merits(world: World) -> None:
-    rows = [*data_rows(), {"message": "a wholly new question about bees", "answer": "a1", "slice": "odd", "fold": "b"}]
+@pytest.mark.parametrize(("fold", "verdict"), [("a", "pass"), ("b", "manual_review")])
+def test_rows_to_train_on_are_free_and_rows_to_measure_on_are_looked_at(world: World, fold: str, verdict: str) -> None:
+    rows = [*data_rows(), {"message": "a wholly new question about bees", "answer": "a1", "slice": "odd", "fold": fold}]
     params = yaml.safe_load(FILES["params.yaml"])
     params["train"]["learning_rate"] = 0.001
     head = world.change({"data/triage.jsonl": jsonl(rows), "params.yaml": yaml.safe_dump(params)})
     context, concluded = world.ask(head, world.evaluate(head))
-    assert (context.caps, concluded.verdict) == ([], "pass")
+    assert (context.caps, concluded.verdict) == ([], verdict), concluded
 
 
 def test_a_run_that_begins_is_pending_and_one_that_broke_is_an_error(world: World) -> None:
