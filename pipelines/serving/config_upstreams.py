@@ -65,17 +65,6 @@ class ProcessUpstream(UpstreamLimits):
     arguments: tuple[str, ...] = Field(default=(), description="Further ones for `transformers serve`.")
     threads: Count = Field(default=1, description="CPU threads of the process.")
     start_timeout_s: Seconds = 300.0
-    # What `transformers serve` answers with 422; none of them changes what an answer says, except response_format,
-    # which guardrails check here instead.
-    drops: tuple[str, ...] = (
-        "user",
-        "metadata",
-        "store",
-        "service_tier",
-        "stream_options",
-        "parallel_tool_calls",
-        "response_format",
-    )
 
 
 class MlflowUpstream(UpstreamLimits):

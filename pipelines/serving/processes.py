@@ -56,6 +56,9 @@ class Processes:
             place = self._place(upstream)
             if (place / "model.json").exists() and read_json(place / "model.json").get("digest") == card["digest"]:
                 continue
+            if card.get("kind") != "adapter":
+                _link(place, source)
+                continue
             self._log.event("merging", upstream=name, model=upstream.model)
             command = [sys.executable, "-m", "scripts.merge", "--model", str(source), "--to", str(place)]
             process = await asyncio.create_subprocess_exec(*command, cwd=self._root)
@@ -101,8 +104,8 @@ class Processes:
         for name in [name for name in environment if name.startswith("GATEHOUSE_")]:
             del environment[name]  # the model's process needs none of the gateway's secrets
         program = shutil.which("transformers", path=str(Path(sys.executable).parent)) or "transformers"
-        # Below the folder, by its plain name: what it calls its model is then no path of this machine.
-        command = [program, "serve", f"./{upstream.model}", "--host", "127.0.0.1", "--port", str(upstream.port)]
+        # By its plain name below the folder: requests must name it so, and no path of this machine is in its answers.
+        command = [program, "serve", upstream.model, "--host", "127.0.0.1", "--port", str(upstream.port)]
         return await asyncio.create_subprocess_exec(
             *command,
             *upstream.arguments,
@@ -112,6 +115,16 @@ class Processes:
             stdout=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+
+
+def _link(place: Path, source: Path) -> None:
+    """Serve a model from where it is."""
+    if place.is_symlink():
+        place.unlink()
+    elif place.exists():
+        shutil.rmtree(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(source, target_is_directory=True)
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -34,6 +34,28 @@ class Line:
         self.why = 0
 
 
+class JoiningTransport:
+    """A transport that sends an answer's head together with the first piece of its body: one system call, not two."""
+
+    __slots__ = ("_head", "_transport", "close", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing
+        self.close = transport.close
+
+    def write(self, data: bytes) -> None:
+        """Write; a head waits for what follows it at once."""
+        if self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+
 class GatewayProtocol(HttpToolsProtocol):
     """One client's connection. Its timers run only while the client owes something."""
 
@@ -71,6 +93,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._n_header_bytes = 0
         self._stop_read_timer()
         super().on_headers_complete()
+        self.cycle.transport = JoiningTransport(self.transport)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         """It is there."""

@@ -19,6 +19,9 @@ from pipelines.serving.replies import is_cut_off, texts_of
 from pipelines.serving.upstream import Cost, Upstream
 from pipelines.serving.variants import assign
 
+MOST_KNOWN = 20_000
+"""Users whose side is remembered; it could be computed anew each time."""
+
 
 class Step(NamedTuple):
     """One upstream to ask; `escalate` says when the next step is asked although this one could answer."""
@@ -57,6 +60,7 @@ class ReadyRoute:
         self.guard = guard
         self._sides = sides
         self._weights = {variant: side.weight for variant, side in declared.variants.items()}
+        self._known: dict[str, Side] = {}
         self._pinned = {user: variant for variant, side in declared.variants.items() for user in side.users}
 
     def side(self, user: str, request_id: str) -> Side:
@@ -65,7 +69,14 @@ class ReadyRoute:
             return self._sides[""]
         if user and user in self._pinned:
             return self._sides[self._pinned[user]]
-        return self._sides[assign(self.declared.salt, user or request_id, self._weights)]
+        if not user:
+            return self._sides[assign(self.declared.salt, request_id, self._weights)]
+        side = self._known.get(user)
+        if side is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            side = self._known[user] = self._sides[assign(self.declared.salt, user, self._weights)]
+        return side
 
 
 def cost_of(price: ModelPrice) -> Cost:

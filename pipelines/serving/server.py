@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import time
@@ -90,6 +91,8 @@ class Server:
             where |= dict(zip(names[1], private.getsockname()[:2], strict=True))
             self._log.event("listening", **where)
             self._log.flush()
+            gc.collect()
+            gc.freeze()  # what stays for ever need not be looked through again and again
             await self._tick()
             await self._drain()
         finally:
@@ -118,9 +121,16 @@ class Server:
 
     async def _listen(self, app: Any, bound: socket.socket, limits: Limits) -> None:
         config = uvicorn.Config(
-            app, http=GatewayProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
+            app,
+            http=GatewayProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            proxy_headers=False,
+            access_log=False,
+            log_config=None,
             timeout_keep_alive=int(limits.keep_alive_s),
-        )  # fmt: skip
+        )
         config.load()
         GatewayProtocol.slowness = Slowness(
             limits.header_timeout_s, limits.read_timeout_s, limits.write_timeout_s, limits.max_header_bytes
