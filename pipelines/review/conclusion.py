@@ -51,7 +51,8 @@ def conclude(
         ConfigError: There is no decision, or it is not about what was received.
         ServiceError: Git or GitHub cannot be reached. The status is set last, so that it is never ahead of the record.
     """
-    if (root / FILE).exists():
+    # A file of that name in the repository itself is anybody's.
+    if root.resolve() != repository.resolve():
         return _of_pull_request(api, read_context(root / FILE), root, repository, remote, run_url)
     return _of_main(api, root, repository, remote, run_url)
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pipelines.core import git
 from pipelines.core.commit import head
 from pipelines.core.errors import ConfigError
 from pipelines.core.files import sha256, write_json
@@ -74,8 +75,22 @@ def _commits(root: Path) -> dict[str, str]:
     if not isinstance(pull_request, dict):
         return {"head": commit, "base": "", "merge": ""}
     try:
-        return {"head": pull_request["head"]["sha"], "base": pull_request["base"]["sha"], "merge": commit}
+        wanted, base = pull_request["head"]["sha"], pull_request["base"]["sha"]
     except (KeyError, TypeError):
         raise ConfigError(
             "GITHUB_EVENT_PATH: pull_request lacks head.sha or base.sha; this is no event of GitHub"
         ) from None
+    # The event's base can be older than the one that GitHub merged with.
+    parents = _parents(root)
+    if len(parents) == 2 and parents[1] == wanted:
+        base = parents[0]
+    return {"head": wanted, "base": base, "merge": commit}
+
+
+def _parents(root: Path) -> list[str]:
+    """Return the parents of the commit that is checked out, which a shallow clone knows as well."""
+    try:
+        lines = git.git(root, "cat-file", "commit", "HEAD").decode(errors="replace").split("\n\n")[0].splitlines()
+    except git.GitFailed:
+        return []
+    return [line.split()[1] for line in lines if line.startswith("parent ")]
