@@ -7,7 +7,7 @@ bin := .venv/bin
 compile := --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check bench schema lock clean
+.PHONY: help run serve test lint check bench schema lock clean
 .SILENT:
 
 help: ## Show what there is to type
@@ -15,6 +15,10 @@ help: ## Show what there is to type
 
 run: .venv/ready ## Data, training, evaluation, gates and report; again costs only what changed
 	$(bin)/python -m scripts.run
+
+serve: .venv/ready ## Every model behind one OpenAI-compatible address, as serving.yaml says
+	test -f models/candidate/model.json -a -f models/base/model.json || $(bin)/python -m scripts.reproduce train
+	$(bin)/python -m scripts.serve
 
 test: .venv/ready lint ## Every test and lint
 	$(bin)/python -m pytest --numprocesses 2 --dist loadfile

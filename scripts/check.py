@@ -1,4 +1,4 @@
-"""Validate every declared file at once: params.yaml, gates.yaml, dvc.yaml, prompts/, data files and schemas/."""
+"""Validate every declared file at once: params.yaml, gates.yaml, dvc.yaml, serving.yaml, prompts/, data files and schemas/."""
 
 import argparse
 from pathlib import Path
@@ -17,11 +17,16 @@ def main() -> int:
     from pipelines.core.github.runner import add_summary, set_outputs
     from pipelines.core.markdown import block
     from pipelines.evaluation.lint.findings import find
-    from pipelines.evaluation.lint.schemas import stale
+    from pipelines.evaluation.lint.schemas import stale, written
     from pipelines.review.declarations import problems as settings_problems
+    from pipelines.serving.config import schema
+    from pipelines.serving.references import problems as serving_problems
 
     problems, warnings, project = find(root)
     problems += stale(root) + settings_problems(root)
+    if (root / "serving.yaml").exists():
+        params, gates = project.params and project.params.model, project.gates and project.gates.model
+        problems += serving_problems(root, params, gates) + stale(root, written({"serving": schema()}))
     if is_runner():
         set_outputs({"problems": str(len(problems))})
     for line in problems[:MOST_LINES]:

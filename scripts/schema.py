@@ -12,10 +12,11 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path(), help="folder of the repository (default: this one)")
     root = parser.parse_args().root
     from pipelines.core.files import write_text
-    from pipelines.evaluation.lint.schemas import texts
+    from pipelines.evaluation.lint.schemas import texts, written
     from pipelines.review.declarations import texts as settings_texts
+    from pipelines.serving.config import schema
 
-    for name, text in (texts() | settings_texts()).items():
+    for name, text in (texts() | settings_texts() | written({"serving": schema()})).items():
         write_text(root / name, text)
         print(name)
 

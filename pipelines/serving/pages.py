@@ -69,7 +69,7 @@ class Pages:
             raise unavailable("the gateway is stopping", "draining", retry_after_s=1)
         if not state.parts.ledger.is_accepting:
             raise unavailable("the ledger cannot be written", "ledger_unavailable")
-        ill = sorted(name for name, upstream in state.upstreams.items() if upstream.breaker.state == "open")
+        ill = sorted(name for name, upstream in state.upstreams.items() if upstream.is_ill)
         served = [name for name, route in state.routes.items() if any(not is_ill for is_ill in _illness(route, ill))]
         if not served:
             raise unavailable("no route has an upstream that answers", "no_upstream")

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipelines.core.errors import ConfigError, ServiceError
@@ -66,8 +66,13 @@ class Processes:
                 raise ServiceError(f"upstream {name}: its model could not be prepared; see the lines above")
         return digests
 
-    def start(self) -> None:
-        """Start supervising."""
+    def start(self, tell: Callable[[str, bool], None]) -> None:
+        """Start supervising.
+
+        Args:
+            tell: Called with an upstream and whether it answers, whenever that changes.
+        """
+        self._tell = tell
         for name, upstream in self._declared.items():
             self._tasks.append(asyncio.get_running_loop().create_task(self._supervise(name, upstream)))
 
@@ -86,14 +91,32 @@ class Processes:
             started = time.monotonic()
             process = await self._launch(upstream)
             self._log.event("process_started", upstream=name, pid=process.pid, port=upstream.port)
+            self._tell(name, False)
+            watch = asyncio.get_running_loop().create_task(self._wait_until_ready(name, upstream, process))
             try:
                 code = await process.wait()
             except asyncio.CancelledError:
                 await _stop(process)
                 raise
+            finally:
+                watch.cancel()
+            self._tell(name, False)
             pause_s = 0.5 if time.monotonic() - started > HEALTHY_S else min(MOST_PAUSE_S, pause_s * 2)
             self._log.event("process_died", upstream=name, code=code, again_in_s=pause_s)
             await asyncio.sleep(pause_s)
+
+    async def _wait_until_ready(
+        self, name: str, upstream: ProcessUpstream, process: asyncio.subprocess.Process
+    ) -> None:
+        started = time.monotonic()
+        while time.monotonic() - started < upstream.start_timeout_s:
+            if await _is_healthy(upstream.port):
+                self._log.event("process_ready", upstream=name, after_s=round(time.monotonic() - started, 1))
+                self._tell(name, True)
+                return
+            await asyncio.sleep(0.25)
+        self._log.event("process_not_ready", upstream=name, after_s=upstream.start_timeout_s)
+        await _stop(process)
 
     async def _launch(self, upstream: ProcessUpstream) -> asyncio.subprocess.Process:
         environment = os.environ | {
@@ -115,6 +138,19 @@ class Processes:
             stdout=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+
+
+async def _is_healthy(port: int) -> bool:
+    try:
+        async with asyncio.timeout(2.0):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
 
 
 def _link(place: Path, source: Path) -> None:

@@ -38,6 +38,15 @@ def load_checked(path: Path, root: Path) -> Serving:
     return found.serving
 
 
+def problems(root: Path, params: Params | None, gates: Gates | None) -> list[str]:
+    """Return what is wrong with a repository's `serving.yaml`, one line each."""
+    try:
+        found = find(root / "serving.yaml", root, shown="serving.yaml", params=params, gates=gates)
+    except ConfigError as error:
+        return [str(error)]
+    return list(map(str, found.problems))
+
+
 def find(
     path: Path, root: Path, *, shown: str | None = None, params: Params | None = None, gates: Gates | None = None
 ) -> Declaration:

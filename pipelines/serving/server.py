@@ -83,7 +83,7 @@ class Server:
         self._gateway = Gateway(state, self._log)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
-            processes.start()
+            processes.start(self._note_readiness)
             await self._listen(self._gateway, public, serving.limits)
             await self._listen(PrivatePages(self._gateway), private, serving.limits)
             names = ("address", "port"), ("private_address", "private_port")
@@ -101,6 +101,10 @@ class Server:
             await take_apart(self._gateway.state.parts)
             self._log.event("stopped")
             self._log.flush()
+
+    def _note_readiness(self, name: str, is_ready: bool) -> None:
+        if (upstream := self._gateway.state.upstreams.get(name)) is not None:
+            upstream.is_starting = not is_ready
 
     def _refuse_open_door(self, serving: Serving) -> None:
         host = self._place.host or serving.listen.host

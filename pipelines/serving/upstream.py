@@ -78,6 +78,7 @@ class Upstream:
         self.model = declared.model
         self.identity = f"{self.model} {digest or self.url}"
         self.cost = cost
+        self.is_starting = False  # set while its process loads its model
         self._metrics = metrics
         self._drops = frozenset(declared.drops)
         timeouts = Timeouts(
@@ -151,6 +152,11 @@ class Upstream:
         else:
             self.breaker.fail()
 
+    @property
+    def is_ill(self) -> bool:
+        """Tell whether nothing would be sent to it now."""
+        return self.is_starting or self.breaker.state == "open"
+
     def close(self) -> None:
         """Close idle connections; those at work close when they are done."""
         self._pool.close()
@@ -212,6 +218,9 @@ class Upstream:
 
     async def _attempt(self, exchange: Exchange, data: bytes, n_bytes: int, streams: bool) -> Connection:
         exchange.upstream, exchange.model = self.name, self.model
+        if self.is_starting:
+            self._metrics.attempted(self.name, "open")
+            raise Failed(unavailable(f"upstream {self.name} is starting", "upstream_starting"))
         try:
             await self.admission.enter()
         except Refused as refused:
