@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.act.project import REPOSITORY, Project
+from tests.act.changes import GOOD, LONG, Changes
+from tests.act.project import REPOSITORY, Project, apply
 from tests.act.template import lay_out
 from tests.standin.github import GitHub
 
+PEOPLE = {"olivia": "admin", "dora": "write"}
+
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """A folder with `origin` and `remote` after main.yml ran; workers of one session share it."""
+def base(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A folder with `origin` and `remote` after main.yml ran; workers of one session share it.
+
+    GATEHOUSE_ACT_BASE names one that is kept, for whoever works on scenarios.
+    """
+    if kept := os.environ.get("GATEHOUSE_ACT_BASE"):
+        return Path(kept)
     shared = tmp_path_factory.getbasetemp()
     if shared.name.startswith("popen-"):
         shared = shared.parent
@@ -26,7 +36,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "whole").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            start(folder, tiny_model)
+            start(folder, request.getfixturevalue("tiny_model"))
             (folder / "whole").touch()
     return folder
 
@@ -50,16 +60,29 @@ def start(folder: Path, model: Path) -> None:
         project = Project(made, folder, github)
         run = project.push_to_main()
         assert run.conclusion == "success", run.log
+        for changes in (GOOD, LONG):  # what most scenarios change, so that they take it from main's run cache
+            seed(project, changes)
     for name in ("origin", "remote", "store"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (made / name).rename(folder / name)
+
+
+def seed(project: Project, changes: Changes) -> None:
+    """Compute what a change needs, and leave it in main's remote."""
+    apply(project.dev, changes)
+    programs = str(Path(sys.executable).parent)
+    environment = os.environ | {"PATH": os.pathsep.join([programs, os.environ["PATH"]]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "scripts.reproduce", "--pull", str(project.remote), "--push", str(project.remote)]
+    done = subprocess.run(command, cwd=project.dev, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    subprocess.run(["git", "checkout", "--quiet", "."], cwd=project.dev, check=True)
 
 
 @pytest.fixture
 def github() -> Iterator[GitHub]:
     """The stand-in of GitHub's API, with one person who owns the code."""
     with GitHub(REPOSITORY) as server:
-        server.collaborators |= {"olivia": "admin", "dora": "write"}
+        server.collaborators |= PEOPLE
         yield server
 
 

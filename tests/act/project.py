@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipelines.core.files import read_json
 from tests.act import events
 from tests.act.runner import Machine, Run
@@ -21,6 +24,7 @@ from tests.standin.github import GitHub
 from tests.tool_cache import adopt
 
 REPOSITORY = "halden/desk"
+BOT = "gatehouse-release[bot]"  # the App whose status counts: the ruleset pins it
 MARKER = "<!-- gatehouse:verdict -->"
 Change = str | None | Callable[[str], str]
 """New text of a file, None to delete it, or a function from the old text to the new."""
@@ -59,8 +63,8 @@ class Project:
         self.folder, self.github = folder, github
         shutil.copytree(base / "origin", folder / "origin", symlinks=True)
         shutil.copytree(base / "remote", folder / "remote")
-        if (base / "store").exists():
-            shutil.copytree(base / "store", folder / "store")
+        if (base / "store/caches").exists():
+            shutil.copytree(base / "store/caches", folder / "store/caches")
         self.remote = folder / "remote"
         self.numbers = itertools.count(1)
         self.runs = itertools.count(1000)
@@ -70,11 +74,19 @@ class Project:
         self.machine.environment = {
             "GITHUB_API_URL": github.url, "GITHUB_REPOSITORY": REPOSITORY, "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1", "PATH": f"{self._programs()}:/usr/local/bin:/usr/bin:/bin",
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "GATEHOUSE_APP_TOKEN": "app-token",
         }  # fmt: skip
-        self.machine.secrets = {"GITHUB_TOKEN": github.token}
-        self.machine.variables = {"GATEHOUSE_REMOTE": str(self.remote)}
+        writes = dict.fromkeys(("contents", "pull_requests", "statuses"), "write")
+        github.tokens["app-token"] = {"login": BOT, "permissions": writes}
+        # What only main's environments hold; no pull request's run is given them.
+        self.secrets = {"GATEHOUSE_APP_KEY": "key", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        self.machine.variables = {"GATEHOUSE_REMOTE": str(self.remote), "GATEHOUSE_APP_ID": "4242"}
         adopt(folder / "home/.cache/act/tool_cache")
+        self.before: set[str] = set()
+        self.before = set(self.records()) if self._has_records() else set()
+
+    def _has_records(self) -> bool:
+        return bool(self._git(self.folder / "origin", "for-each-ref", "refs/heads/gatehouse"))
 
     def _programs(self) -> Path:
         """Make a folder with `python3`, which is the Python of this environment, but outside of it."""
@@ -113,7 +125,20 @@ class Project:
         self._git(clone, "fetch", "--quiet", "origin", "+refs/*:refs/origin/*")
         branch = ["-B", "main"] if commit == self.main else ["--detach"]
         self._git(clone, "checkout", "--quiet", *branch, commit)
-        return self.machine.run(clone, workflow, name, event, number=run)
+        is_fork = event.get("pull_request", {}).get("head", {}).get("repo", {}).get("fork", False)
+        token = self._token(clone / ".github/workflows" / workflow, is_fork=is_fork)
+        is_trusted = not name.startswith("pull_request")
+        secrets = {"GITHUB_TOKEN": token, **(self.secrets if is_trusted else {})}
+        return self.machine.run(clone, workflow, name, event, number=run, secrets=secrets)
+
+    def _token(self, workflow: Path, *, is_fork: bool) -> str:
+        """Make the run's token: it may do what the workflow's own jobs ask for, on a fork's behalf only read."""
+        jobs = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"].values()
+        asked = {key.replace("-", "_"): what for job in jobs for key, what in (job.get("permissions") or {}).items()}
+        allowed = {} if is_fork else {key: what for key, what in asked.items() if what == "write"}
+        name = f"token-{len(self.github.tokens)}"
+        self.github.tokens[name] = {"login": "github-actions[bot]", "permissions": allowed}
+        return name
 
     def verdict(self, event: Mapping[str, Any]) -> Run:
         """Execute main's verdict.yml for a `workflow_run` event."""
@@ -126,6 +151,23 @@ class Project:
     def record(self, path: str) -> str:
         """Return a file of the branch that holds the records."""
         return self._git(self.folder / "origin", "show", f"refs/heads/gatehouse:{path}")
+
+    def at_main(self, path: str) -> str:
+        """Return a file as main has it."""
+        return self._git(self.folder / "origin", "show", f"refs/heads/main:{path}") + "\n"
+
+    def merge(self, pull: Pull) -> str:
+        """Squash a pull request into main, as GitHub does: one commit with the tree of its merge."""
+        tree, before = self._git(self.dev, "rev-parse", f"{pull.merge}^{{tree}}"), self.main
+        commit = self._git(self.dev, "commit-tree", tree, "-p", before, "-m", f"{pull.title} (#{pull.number})")
+        self._git(self.dev, "push", "--quiet", "origin", f"{commit}:refs/heads/main")
+        self.github.pulls[pull.number] |= {"state": "closed", "merged": True}
+        return commit
+
+    def records(self) -> dict[str, Any]:
+        """Return the records that were written since this project began, by path."""
+        paths = self._git(self.folder / "origin", "ls-tree", "-r", "--name-only", "refs/heads/gatehouse").splitlines()
+        return {path: json.loads(self.record(path)) for path in paths if path not in self.before}
 
     @contextmanager
     def variables(self, **values: str) -> Iterator[None]:
@@ -169,14 +211,7 @@ class Pull:
         project, dev = self.project, self.project.dev
         if self.head:
             project._git(dev, "checkout", "--quiet", self.branch)
-        for path, change in changes.items():
-            place = dev / path
-            if change is None:
-                place.unlink()
-                continue
-            text = change(place.read_text(encoding="utf-8")) if callable(change) else change
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text, encoding="utf-8")
+        apply(dev, changes)
         project._git(dev, "add", "--all", "--force", *changes)
         project._git(dev, "commit", "--quiet", "--allow-empty", "--message", self.title)
         self.head = project._git(dev, "rev-parse", "HEAD")
@@ -214,6 +249,11 @@ class Pull:
         self.project.github.runs.insert(0, self._workflow_run("completed", run.conclusion)["workflow_run"])
         return run
 
+    def compute_as(self, number: int) -> Run:
+        """Execute pull-request.yml as a run of this number."""
+        self.last_run = number
+        return self.compute()
+
     def judge(self, conclusion: str, **about: Any) -> Run:
         """Let verdict.yml hear that the last run was completed."""
         return self.project.verdict(self._workflow_run("completed", conclusion, **about))
@@ -244,13 +284,30 @@ class Pull:
 
     @property
     def status(self) -> str | None:
-        """State of the required status of the head."""
-        return self.project.github.status(self.head)
+        """State of the required status of the head: what the release bot's App has said of it last."""
+        found = self._statuses()
+        return found[-1]["state"] if found else None
 
     @property
     def description(self) -> str:
         """Description of the required status of the head."""
-        return str(self.project.github.statuses[self.head][-1]["description"])
+        return str(self._statuses()[-1]["description"])
+
+    def _statuses(self) -> list[dict[str, Any]]:
+        found = self.project.github.statuses.get(self.head, [])
+        return [one for one in found if (one["context"], one["creator"]["login"]) == ("gatehouse/verdict", BOT)]
+
+
+def apply(folder: Path, changes: Mapping[str, Change]) -> None:
+    """Make the changes in a clone."""
+    for path, change in changes.items():
+        place = folder / path
+        if change is None:
+            place.unlink()
+            continue
+        text = change(place.read_text(encoding="utf-8")) if callable(change) else change
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
 
 
 def handed_over(project: Project, run: Run) -> Any:

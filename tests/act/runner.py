@@ -60,7 +60,6 @@ class Machine:
         store: Artifacts and caches of the stand-ins.
         origin: Bare repository that stands for GitHub's.
         environment: What every job sees beside GitHub's own variables.
-        secrets: Secrets of the repository.
         variables: Variables of the repository.
     """
 
@@ -68,10 +67,18 @@ class Machine:
     store: Path
     origin: Path
     environment: dict[str, str] = field(default_factory=dict)
-    secrets: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
 
-    def run(self, clone: Path, workflow: str, event_name: str, event: Mapping[str, Any], *, number: int) -> Run:
+    def run(
+        self,
+        clone: Path,
+        workflow: str,
+        event_name: str,
+        event: Mapping[str, Any],
+        *,
+        number: int,
+        secrets: Mapping[str, str] | None = None,
+    ) -> Run:
         """Execute `.github/workflows/<workflow>` of the clone for one event.
 
         Args:
@@ -80,13 +87,14 @@ class Machine:
             event_name: Such as pull_request.
             event: The event's payload.
             number: Run id.
+            secrets: What `secrets` holds, the token too.
         """
         place = clone / ".github/workflows" / workflow
         text = place.read_text(encoding="utf-8")
         place.write_text(lowered(text), encoding="utf-8")
         events = self.home / "events"
         events.mkdir(parents=True, exist_ok=True)
-        payload = events / f"{number}.json"
+        payload = events / f"{clone.name}.json"
         payload.write_text(json.dumps(event), encoding="utf-8")
         command = [
             str(Path(sys.executable).parent / "act"), event_name, "-C", str(clone), "-e", str(payload),
@@ -99,7 +107,7 @@ class Machine:
             "GATEHOUSE_ACT": str(HERE), "GATEHOUSE_ACT_PYTHON": sys.executable, "GATEHOUSE_STORE": str(self.store),
             "GATEHOUSE_ORIGIN": self.origin.as_uri(), "GITHUB_RUN_ID": str(number),
         }  # fmt: skip
-        for flag, values in (("--env", environment), ("--secret", self.secrets), ("--var", self.variables)):
+        for flag, values in (("--env", environment), ("--secret", secrets or {}), ("--var", self.variables)):
             command += [part for name, value in sorted(values.items()) for part in (flag, f"{name}={value}")]
         for repository, pin in pins(clone):
             command += ["--local-repository", f"{repository}@{pin}={ACTIONS / repository.partition('/')[2]}"]

@@ -1,0 +1,73 @@
+"""What goes wrong outside of a pull request is said, and never green."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.act.changes import DOCS, GOOD
+from tests.act.project import MARKER, Project
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_remote_that_returns_altered_bytes_half_way_is_an_error(project: Project) -> None:
+    largest = max(project.remote.glob("files/md5/*/*"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(b"other" + largest.read_bytes()[5:])
+    pull = project.open(GOOD)
+    outcome = pull.run()
+    assert outcome.computed.conclusion == "failure"
+    assert "altered bytes" in outcome.computed.log
+    assert pull.status == "error", outcome.log
+    assert "nothing was decided" in pull.comment
+    assert str(outcome.computed.number) in pull.comment
+    assert project.records() == {}
+
+
+def test_an_api_that_is_down_for_a_while_delays_the_verdict(project: Project) -> None:
+    pull = project.open(DOCS)
+    project.github.fail_next(503, 2)
+    project.github.fail_next(0, 1, "comments")
+    outcome = pull.run()
+    assert pull.status == "success", outcome.log
+    assert len(pull.comments) == 1
+
+
+def test_a_token_that_has_expired_never_turns_the_status_green(project: Project) -> None:
+    pull = project.open(DOCS)
+    del project.github.tokens["app-token"]
+    outcome = pull.run()
+    assert outcome.judged.conclusion == "failure"
+    assert "401" in outcome.judged.log
+    assert pull.status is None
+
+
+def test_beyond_a_hundred_comments_ours_is_still_found(project: Project) -> None:
+    pull = project.open(DOCS)
+    for at in range(60):
+        project.github.comment(pull.number, f"Comment {at}", "talker")
+    pull.announce()
+    for at in range(70):
+        project.github.comment(pull.number, f"Comment {at}", "talker")
+    pull.judge(pull.compute().conclusion)
+    assert pull.status == "success"
+    assert "Gatehouse: pass" in pull.comment
+
+
+def test_two_pushes_at_once_end_with_one_comment_about_the_later(project: Project) -> None:
+    pull = project.open(DOCS)
+    first, earlier = pull.compute_as(1000), pull.head
+    pull.push({"docs/guide.md": "# Guide\n\nRead on, twice.\n"})
+    second = pull.compute_as(1001)
+    # GitHub lets one wait for the other (`concurrency`); here nothing does.
+    with ThreadPoolExecutor(2) as pool:
+        judged = [
+            pool.submit(pull.judge, first.conclusion, head=earlier, number=1000),
+            pool.submit(pull.judge, second.conclusion, number=1001),
+        ]
+    assert [each.result().conclusion for each in judged] == ["success", "success"]
+    assert pull.status == "success"
+    assert pull.head in pull.comment
+    assert project.github.status(earlier) is None
+    assert sum(MARKER in one["body"] for one in project.github.comments) == 1
