@@ -39,8 +39,14 @@ def world(built: Path, tmp_path: Path) -> Iterator[World]:
 def step(world: World, name: str, *arguments: str, event: object = None) -> subprocess.CompletedProcess[str]:
     """Run a script as an action does: from the caller's folder, with modules of this repository."""
     write_json(world.folder / "event.json", event or {})
-    runner = {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_PATH": str(world.folder / "event.json"), 
-              "GITHUB_RUN_ID": "99", "GITHUB_OUTPUT": str(world.folder / "output"), "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}  # fmt: skip
+    runner = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_PATH": str(world.folder / "event.json"),
+        "GITHUB_OUTPUT": str(world.folder / "output"),
+        "GITHUB_RUN_ID": "99",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONSAFEPATH": "1",
+    }
     (world.folder / "output").write_text("")
     command = [sys.executable, "-P", "-m", f"scripts.{name}", *arguments]
     variables = {**os.environ, **world.github.environment, **runner}
