@@ -1,4 +1,4 @@
-"""Validate every declared file at once: params.yaml, gates.yaml, dvc.yaml, serving.yaml, prompts/, data files and schemas/."""
+"""Validate every declared file at once: params, gates, dvc, serving.yaml, prompts/, data files and schemas/."""
 
 import argparse
 from pathlib import Path
