@@ -19,6 +19,7 @@ from pipelines.evaluation.deciding.judgement import write_decision
 from pipelines.review import approval, plan, pull_request
 from pipelines.review.changes import Changes, changes, code_changed
 from pipelines.review.context import Context
+from pipelines.review.earlier import earlier_code
 from pipelines.review.matching import check, most_rows
 from pipelines.review.pull_request import PullRequest, Run
 from pipelines.review.received import Received, claims, take
@@ -102,9 +103,9 @@ def receive(api: Api, event: Mapping[str, Any], artifact: Path | None, to: Path,
     found = find(api, event, main)
     with replacing_folder(to) as new:
         context = found.context
-        if context.state == "ready" and found.pull_request is not None:
+        if context.state == "ready" and found.pull_request and found.run:
             try:
-                context = _prepare(api, found.pull_request, context, artifact, new, root, main)
+                context = _prepare(api, found.pull_request, found.run, context, artifact, new, root, main)
             except (ConfigError, NotEnoughEvidence, OSError) as error:
                 for leftover in list(new.iterdir()):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -123,7 +124,7 @@ def receive(api: Api, event: Mapping[str, Any], artifact: Path | None, to: Path,
 
 
 def _prepare(
-    api: Api, found: PullRequest, context: Context, artifact: Path | None, to: Path, root: Path, main: str
+    api: Api, found: PullRequest, run: Run, context: Context, artifact: Path | None, to: Path, root: Path, main: str
 ) -> Context:
     tip = _fetch(root, found, main)
     start = _common(root, tip, found.head)
@@ -136,6 +137,7 @@ def _prepare(
         return _unevaluated(api, found, known, paths, Changes(code=code_changed(paths), origin=tuple(fork)), root)
     if artifact is None:
         raise ConfigError("the run handed nothing over; run it again")
+    fork += earlier_code(api, found, run, root, tip)
     with tempfile.TemporaryDirectory() as folder:
         staged, before = Path(folder) / "staged", Path(folder) / "before"
         received, tree, base = _take(artifact, staged, root, found, tip, to)
