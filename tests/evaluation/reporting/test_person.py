@@ -14,7 +14,7 @@ APPROVAL = {
     "user": "ada",
     "at": "2026-11-20T10:00:00Z",
     "why": "Read <b>it</b>",
-    "review_url": "https://github.com/o/r/pull/7#r",
+    "review_url": "https://github.com/o/r/pull/7#pullrequestreview-1",
 }
 
 
