@@ -16,6 +16,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scripts.plan", description=__doc__)
     parser.add_argument("--base", required=True, help="the commit that the changes are to be merged into")
     base = parser.parse_args().base
+    if base.startswith("-"):
+        raise ConfigError(f"--base {base[:60]!r} is no commit; name one, such as origin/main")
     from pipelines.core.github.runner import set_outputs
     from pipelines.review.plan import changed_files, changed_params, plan, read_stages
 
