@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as arrow
 import pyarrow.parquet as parquet
@@ -61,7 +61,8 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
     found = report.collect(write_run(tmp_path_factory.mktemp("run"), "fail", rows=40))
     suites = tuple(suite._replace(examples=suite.examples[:40]) for suite in found.suites)
     changes = found.changes._replace(unreadable=("prompts/broken.yml: is no YAML",))
-    return found._replace(suites=suites, changes=changes, reasons=("slices got worse",))
+    caps = ("The pull request changes `gates.yaml`.", "It comes from a fork.")
+    return found._replace(suites=suites, changes=changes, reasons=("slices got worse",), caps=caps)
 
 
 # --- the model of GitHub itself -------------------------------------------------------------------------------
@@ -223,12 +224,47 @@ def test_a_megabyte_of_anything_fits_and_is_seen_to_be_cut(view: View, text: str
     assert "…" in "".join(words for _, words in is_dead(report_markdown.render(loud)).texts)
 
 
+@pytest.mark.parametrize(
+    "link", ["https://evil.example/#x", "https://evil.example/a/b/pull/1#pullrequestreview-1)x", *CORPUS]
+)
+def test_of_an_approval_nothing_is_live_but_the_link_to_a_review(view: View, link: str) -> None:
+    approval = {"user": "@octocat #1", "at": link, "why": link, "review_url": link}
+    is_dead(report_markdown.render(view._replace(approval=approval)))
+    assert not [tag for tag, found in Page(report_html.render(EMPTY._replace(approval=approval))).elements
+                if tag == "a" and not (found["href"] or "").startswith("#")]  # fmt: skip
+
+
+def test_the_review_that_approved_is_linked(view: View) -> None:
+    link = "https://github.com/octo-org/repo/pull/7#pullrequestreview-12"
+    page = render(report_markdown.render(view._replace(approval={"user": "ann", "review_url": link})))
+    assert [found["href"] for tag, found in page.elements if tag == "a"] == [link]
+
+
+@pytest.mark.parametrize("number", [1e308, -1e308, 5e-324, -0.0])
+def test_numbers_that_no_metric_has_break_neither_report(view: View, number: float) -> None:
+    wild = put_numbers(view, number)
+    is_dead(report_markdown.render(wild))
+    assert not {"nan%", "inf%", "-inf%"} & {
+        value for _, attributes in Page(report_html.render(wild)).elements for value in attributes.values()
+    }
+
+
+def put_numbers(value: Any, number: float) -> Any:
+    if isinstance(value, float):
+        return number
+    if isinstance(value, tuple) and hasattr(value, "_replace"):
+        return value._replace(**{name: put_numbers(field, number) for name, field in value._asdict().items()})
+    if isinstance(value, list | tuple):
+        return type(value)(put_numbers(item, number) for item in value)
+    return {key: put_numbers(item, number) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 # --- the page -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("start", range(0, len(CORPUS), 16))
 def test_nothing_hostile_adds_an_element_or_an_address_to_the_page(view: View, start: int) -> None:
-    text = "\n".join(CORPUS[start : start + 16])
+    text = "\n".join(text[:300] for text in CORPUS[start : start + 16])
     plain, page = (
         Page(written_page(put_everywhere(view, lambda old, start=start: f"{start}{old}"))) for start in ("x", text)
     )
@@ -317,17 +353,13 @@ def test_rows_that_are_no_utf_8_are_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_three_hundred_changed_prompts_are_counted_and_the_first_are_named(view: View) -> None:
     long = "word " * 5_000
-    prompts = tuple(
-        PromptChange(
-            f"prompts/p{n}.prompt.yml", "edited", (TextChange("user", differences("old " + long, long + "new")),)
-        )
-        for n in range(300)
-    )
+    text = TextChange("user", differences("old " + long, long + "new"))
+    prompts = tuple(PromptChange(f"prompts/p{n}.prompt.yml", "edited", (text,)) for n in range(300))
     written = report_markdown.render(view._replace(changes=view.changes._replace(prompts=prompts)))
     words = "".join(words for _, words in is_dead(written).texts)
     shown = len(re.findall(r"Prompt prompts/", words))
     assert 0 < shown < 300
-    assert f"{300 - shown} prompts more changed, in report.html: prompts/p{shown}.prompt.yml" in words
+    assert f"{300 - shown} more prompts changed, in report.html: prompts/p{shown}.prompt.yml" in words
 
 
 # --- logs, outputs, summary -----------------------------------------------------------------------------------

@@ -39,12 +39,17 @@ def mermaid(view: View) -> str:
         "xychart-beta",
         f'    title "{_plain(title)} (bars: candidate{", line: baseline" if has_line else ""})"',
         f"    x-axis [{', '.join(_label(bar[0]) for bar in bars)}]",
-        f'    y-axis "percent" {lowest * 100:.0f} --> 100',
-        f"    bar [{', '.join(f'{(bar[1] or 0) * 100:.1f}' for bar in bars)}]",
-        *([f"    line [{', '.join(f'{(bar[2] or 0) * 100:.1f}' for bar in bars)}]"] if has_line else []),
+        f'    y-axis "percent" {_percent(lowest):.0f} --> 100',
+        f"    bar [{', '.join(f'{_percent(bar[1]):.1f}' for bar in bars)}]",
+        *([f"    line [{', '.join(f'{_percent(bar[2]):.1f}' for bar in bars)}]"] if has_line else []),
         "```",
     ]
     return "\n".join(lines)
+
+
+def _percent(share: float | None) -> float:
+    """Return percent that can be drawn: no share is beyond, and a file may say anything."""
+    return max(-100.0, min(100.0, (share or 0.0) * 100))
 
 
 def _plain(name: str) -> str:

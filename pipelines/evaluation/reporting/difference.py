@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,8 @@ from markupsafe import Markup
 from pipelines.evaluation.reporting.hidden import uncover
 
 WORD = re.compile(r"\s+|\w+|[^\w\s]")
-MAX_WORDS = 2_000  # SequenceMatcher is quadratic: two long texts without a common word would take minutes
+MAX_WORDS = 2_000  # beyond, nobody reads a difference word by word
+MAX_PAIRS = 5_000  # equal words across both texts: SequenceMatcher reads best, and is cubic in a text of few words
 
 Kind = Literal["same", "removed", "added"]
 
@@ -72,7 +74,7 @@ def _common(old: list[str], new: list[str]) -> int:
 
 def _aligned(old: list[str], new: list[str]) -> list[Piece]:
     found: list[Piece] = []
-    for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for tag, i, j, k, m in _steps(old, new):
         if tag == "equal":
             text = "".join(old[i:j])
             between_changes = bool(found) and found[-1].kind != "same" and not text.strip()
@@ -81,6 +83,18 @@ def _aligned(old: list[str], new: list[str]) -> list[Piece]:
             continue
         found += [Piece("removed", "".join(old[i:j])), Piece("added", "".join(new[k:m]))]
     return found
+
+
+def _steps(old: list[str], new: list[str]) -> Iterable[tuple[str, int, int, int, int]]:
+    """Return how to come from one text to the other, in the form of `SequenceMatcher.get_opcodes`."""
+    there = Counter(new)
+    if sum(count * there[word] for word, count in Counter(old).items()) <= MAX_PAIRS:
+        return difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    from rapidfuzz.distance import LCSseq  # here, for most texts need none of it
+
+    return [
+        (step.tag, step.src_start, step.src_end, step.dest_start, step.dest_end) for step in LCSseq.opcodes(old, new)
+    ]
 
 
 def _merged(pieces: list[Piece]) -> tuple[Piece, ...]:

@@ -14,6 +14,7 @@ from pipelines.evaluation.reporting.view import View
 LONGEST_TEXT = 4_000  # characters, as written, of one difference: about a screen
 LONGEST_CELL = 1_000
 MOST_NAMES = 20
+MOST_OPEN = 3  # prompts that are not folded
 
 
 def write(view: View, most: int) -> str:
@@ -33,8 +34,11 @@ def write(view: View, most: int) -> str:
         lines += _listing(title, [_key(change) for change in keys], most)
     lines += _listing("Model", [f"{_name(m.suite)}: {_name(m.before)} → {_name(m.after)}" for m in found.models], most)
     lines += _listing("Not comparable", [inline(line, 300) for line in found.unreadable], most)
-    for prompt in found.prompts[:most]:
+    for prompt in found.prompts[: min(most, MOST_OPEN)]:
         lines += _prompt(prompt, most)
+    if folded := found.prompts[MOST_OPEN:most]:
+        lines += [f"<details><summary>{counted(len(folded), 'more prompt')}</summary>", ""]
+        lines += [line for prompt in folded for line in _prompt(prompt, most)] + ["</details>", ""]
     lines += _left_out("prompt", [prompt.path for prompt in found.prompts[most:]], most)
     for data in found.data[:most]:
         lines += _data(data, most)
@@ -73,7 +77,7 @@ def _left_out(noun: str, paths: list[str], most: int) -> list[str]:
     named = MOST_NAMES if most > 1 else 3
     names = ", ".join(code(path, 60) for path in paths[:named])
     more = f" and {len(paths) - named:,} more" if len(paths) > named else ""
-    return [f"**{counted(len(paths), noun)} more changed**, in report.html: {names}{more}", ""]
+    return [f"**{counted(len(paths), f'more {noun}')} changed**, in report.html: {names}{more}", ""]
 
 
 def _marked(pieces: Iterable[Piece], longest: int) -> str:
@@ -84,7 +88,7 @@ def _marked(pieces: Iterable[Piece], longest: int) -> str:
         if room <= 0:
             left_out += kind != "same"
             continue
-        shown = words if kind != "same" or len(words) <= 120 else f"{words[:55]} … {words[-55:]}"
+        shown = words if kind != "same" or len(words) <= 120 else _shortened(words)
         lead, tail = (" " if shown[:1].isspace() else ""), (" " if shown[-1:].isspace() else "")
         tag, inner = tags[kind], inline(shown.strip(), 600)
         if tag and shown.strip() and not inner:
@@ -93,6 +97,12 @@ def _marked(pieces: Iterable[Piece], longest: int) -> str:
         room -= len(parts[-1])
     end = f" … {counted(left_out, 'change')} more in report.html" if left_out else ""
     return "".join(parts).strip() + end
+
+
+def _shortened(words: str) -> str:
+    """Keep both ends, cut between words where there are any."""
+    start, end = words[:60], words[-60:]
+    return f"{start[: start.rfind(' ', 30)]} … {end[end.find(' ', 0, 30) + 1 :]}"
 
 
 def _data(change: DataChange, most: int) -> list[str]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from pipelines.core.markdown import inline
 from pipelines.evaluation.reporting.view import View
+
+_REVIEW = re.compile(
+    r"https://[a-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+/pull/[0-9]+#pullrequestreview-[0-9]+"
+)
 
 
 def heading(view: View) -> str:
@@ -31,6 +37,5 @@ def write(view: View, most: int) -> str:
 
 
 def is_plain_link(link: str) -> bool:
-    """Tell whether an address can stand in a link as it is."""
-    is_safe = all(char.isascii() and (char.isalnum() or char in "-._~/#:") for char in link)
-    return link.startswith("https://") and is_safe and len(link) < 300
+    """Tell whether an address is that of a review, on whatever host, and can stand in a link as it is."""
+    return len(link) < 300 and bool(_REVIEW.fullmatch(link))

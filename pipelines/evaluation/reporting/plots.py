@@ -189,7 +189,7 @@ def confusions(suite: str, examples: Iterable[Example], read: Any) -> list[Confu
 
 def nice(low: float, high: float, count: int = 5) -> list[float]:
     """Return round numbers between two bounds, about so many."""
-    if not high > low:
+    if not high - low > 1e-300:  # a hundredth of it would be zero
         return [low]
     rough = (high - low) / count
     size = 10.0 ** math.floor(math.log10(rough))
@@ -217,4 +217,5 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 
 def _at(x: float, low: float, high: float) -> float:
-    return round(100 * (x - low) / (high - low), 2) if high > low else 50.0
+    at = 100 * (x - low) / (high - low) if high > low else 50.0
+    return round(at, 2) if math.isfinite(at) else 50.0

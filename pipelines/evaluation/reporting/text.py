@@ -20,21 +20,24 @@ HEADLINES = {"pass": "Pass", "fail": "Fail", "manual_review": "Manual review", "
 URGENCY = ("error", "fail", "manual_review", "pass", "not_applicable")
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
+MOST = 1e12  # beyond, digits say nothing; long rows of digits without commas also look like a commit
 
 
 def value(x: float | None, unit: str, kind: str = "") -> str:
     """Write a metric's value in its unit; a share of rows is a percentage, a score of 0 to 1 is not."""
     if x is None:
         return NOTHING
+    if abs(x) > MOST:
+        return f"{x:.3g}"
     if kind == "binary":
-        return f"{x * 100:.1f} %"
+        return f"{x * 100:,.1f} %"
     if unit == "ms":
         return f"{_grouped(x)} ms"
     if unit == "usd":  # one request costs so little that nobody can read it
         return f"{usd(1000 * x)} per 1k"
     if unit == "tokens":
         return f"{x:,.1f}"
-    return f"{x:.3f}"
+    return f"{x:,.3f}"
 
 
 def score(x: float | None) -> str:
@@ -99,7 +102,7 @@ def duration(seconds: float | None) -> str:
         return NOTHING
     if seconds < 60:
         return f"{_trimmed(seconds, 1)} s"
-    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{int(seconds // 60):,} min {int(seconds % 60)} s"
 
 
 def counted(count: int, noun: str) -> str:
@@ -259,4 +262,4 @@ def _grouped(x: float) -> str:
 
 
 def _trimmed(x: float, digits: int) -> str:
-    return f"{x:.{digits}f}".removesuffix("." + "0" * digits)
+    return f"{x:,.{digits}f}".removesuffix("." + "0" * digits)

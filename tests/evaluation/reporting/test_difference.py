@@ -61,3 +61,12 @@ def test_two_long_texts_without_a_common_word_take_no_time() -> None:
     pieces = differences(" ".join(f"a{n}" for n in range(20_000)), " ".join(f"b{n}" for n in range(20_000)))
     assert time.perf_counter() - started < 1
     assert [piece.kind for piece in pieces] == ["removed", "added"]
+
+
+def test_texts_that_repeat_few_words_without_end_take_no_time_and_lose_nothing() -> None:
+    before, after = (" ".join(f"0.{n * step}" for n in range(240)) for step in (7919, 7927))
+    started = time.perf_counter()
+    pieces = differences(before, after)
+    assert time.perf_counter() - started < 1
+    assert "".join(text for kind, text in pieces if kind != "added") == before
+    assert "".join(text for kind, text in pieces if kind != "removed") == after

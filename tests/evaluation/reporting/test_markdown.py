@@ -9,6 +9,8 @@ from markdown_it import MarkdownIt
 from pipelines.core.files import write_json
 from pipelines.evaluation import report
 from pipelines.evaluation.reporting import markdown as report_markdown
+from pipelines.evaluation.reporting.changes import PromptChange, TextChange
+from pipelines.evaluation.reporting.difference import differences
 from pipelines.evaluation.reporting.view import View
 from tests.evaluation.report_run import HOSTILE, write_run
 
@@ -220,3 +222,13 @@ def test_the_gates_own_error_rates_are_published_in_the_footer(tmp_path: Path) -
     write_json(path, {**json.loads(path.read_text()), "error_rates": rates})
     text = seen(report_markdown.render(report.collect(tmp_path)))
     assert "own error rates: rule floor, false_pass 0.041" in text
+
+
+def test_many_prompts_are_folded_and_long_agreement_is_cut_between_words(view: View) -> None:
+    before = "alpha bravo charlie delta " * 20
+    text = TextChange("system", differences(f"{before}old", f"{before}new"))
+    prompts = tuple(PromptChange(f"prompts/{n}.prompt.yml", "edited", (text,)) for n in range(9))
+    written = report_markdown.render(view._replace(changes=view.changes._replace(prompts=prompts)))
+    assert "<details><summary>6 more prompts</summary>" in written
+    assert re.search(r"(alpha|bravo|charlie|delta) … (alpha|bravo|charlie|delta) ", written)
+    assert "<del>old</del><ins>new</ins>" in written
