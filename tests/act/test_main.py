@@ -7,7 +7,9 @@ import sqlite3
 
 import pytest
 
-from tests.act.project import Project
+from tests.act import events
+from tests.act.project import REPOSITORY, Project
+from tests.act.runner import Run
 
 pytestmark = pytest.mark.slow
 
@@ -38,9 +40,17 @@ def test_main_takes_over_what_was_decided_and_registers_it_once(project: Project
     assert versions(project) == 1
 
 
-def stages(run: object) -> str:
-    outputs = [one["stages"] for one in run.outputs.values() if "stages" in one]  # type: ignore[attr-defined]
-    return str(outputs[-1])
+def test_every_night_the_candidate_is_judged_against_itself_and_the_figures_are_published(project: Project) -> None:
+    run = project.start("nightly.yml", "schedule", events.push(REPOSITORY, project.main), project.main)
+    assert run.conclusion == "success", run.log
+    published = project.folder / f"store/artifacts/{run.number}/noise/noise.md"
+    assert published.read_text(encoding="utf-8").strip() in "".join(run.summaries)
+    assert {name for name, what in json.loads(stages(run)).items() if what == "computed"} <= {"machine"}
+
+
+def stages(run: Run) -> str:
+    """Return what became of each stage, as JSON."""
+    return [one["stages"] for one in run.outputs.values() if "stages" in one][-1]
 
 
 def versions(project: Project) -> int:
