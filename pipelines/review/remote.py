@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -51,6 +52,8 @@ class Remote:
             raise ConfigError(f"{self.shown}: DVC cannot use this as a remote ({cause})") from None
         if self._fs.protocol == "local":
             self._refuse_absent_folder()
+        elif self._fs.protocol in ("http", "https"):
+            raise ConfigError(f"{self.shown}: an HTTP server cannot be listed or written; name a folder or s3://")
 
     def _refuse_absent_folder(self) -> None:
         """Refuse a folder that is not there: likely it is not mounted. A pull request's own may be new."""
@@ -91,8 +94,12 @@ class Remote:
         Raises:
             ServiceError: The remote cannot be asked.
         """
-        with self._speaking("read"):
-            return bool(self._fs.isfile(self._object(md5)))
+        with self._speaking("read"):  # not `exists`, which takes whatever goes wrong for an absence
+            try:
+                self._fs.info(self._object(md5))
+            except FileNotFoundError:
+                return False
+        return True
 
     def fetch(self, md5: str, target: Path, *, what: str, most_bytes: int | None = None) -> str | None:
         """Copy an object into a new file, and hold it against its MD5.
@@ -188,11 +195,25 @@ class Remote:
         """
         with self._speaking("read"):
             folder = self._fs.join(self.path, "runs")
-            if not self._fs.exists(folder):
-                return set()
-            found = {PurePosixPath(self._fs.as_posix(self._fs.relpath(name, self.path))).as_posix()
-                     for name in self._fs.find(folder)}  # fmt: skip
+            names = self._walk(folder) if self._fs.protocol == "local" else self._listed(folder)
+            found = {PurePosixPath(self._fs.as_posix(self._fs.relpath(name, self.path))).as_posix() for name in names}
         return {name for name in found if RUN.fullmatch(name)}
+
+    def _walk(self, folder: str) -> list[str]:
+        def fail(error: OSError) -> None:  # os.walk skips what it cannot read, unless told otherwise
+            if not isinstance(error, FileNotFoundError):
+                raise error
+
+        return [str(Path(place) / name) for place, _, names in os.walk(folder, onerror=fail) for name in names]
+
+    def _listed(self, folder: str) -> list[str]:
+        try:
+            self._fs.ls(self.path)  # `find` would take an error for an empty folder
+        except FileNotFoundError:
+            if self._fs.exists(PurePosixPath(self.path).parts[0]):
+                return []  # a new folder of a bucket that is there
+            raise ServiceError(f"{self.shown}: the DVC remote is not there (no such bucket); create it") from None
+        return list(self._fs.find(folder))
 
     def read_run(self, name: str) -> bytes:
         """Return the bytes of a run-cache entry.
