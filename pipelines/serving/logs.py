@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -10,10 +11,25 @@ from typing import Any
 
 import orjson
 
+from pipelines.core.errors import one_line
 from pipelines.serving.exchange import Exchange
 
 FLUSH_S = 0.2
 MOST_WAITING = 10_000
+
+
+class Forward(logging.Handler):
+    """Passes what libraries log on as events: their message, never the exception, which may quote content."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.ERROR)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on."""
+        error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+        message = one_line(str(record.msg).partition("\n")[0], 200)
+        self._log.event("library_error", logger=record.name, message=message, error=error)
 
 
 class Log:
@@ -30,6 +46,12 @@ class Log:
         self._lines: list[bytes] = []
         self._n_lost = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    def take_over(self) -> None:
+        """Write what libraries log to this log too, errors only."""
+        root = logging.getLogger()
+        root.handlers = [Forward(self)]
+        root.setLevel(logging.ERROR)
 
     def request(self, exchange: Exchange) -> None:
         """Note a finished request."""

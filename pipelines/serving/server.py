@@ -69,6 +69,7 @@ class Server:
             GatehouseError: It cannot start.
         """
         serving = load_checked(self._place.path, self._place.root)
+        self._log.take_over()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)

@@ -25,6 +25,6 @@ def second() -> Iterator[Upstreams]:
     process.kill()
 
 
-@pytest.fixture()
+@pytest.fixture
 def client(gateway: Running) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0, timeout=20)

@@ -14,8 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ROOT = Path(__file__).parents[2]
 KEY = "gh-test-key-of-the-first-project"
 OTHER_KEY = "gh-test-key-of-the-second-project"
@@ -33,7 +31,9 @@ def declared(upstreams: Declared, routes: Declared, **more: Any) -> Declared:
     return {
         "schema_version": 1,
         "upstreams": upstreams,
-        "prices": {each["model"]: PRICE if each["kind"] != "mlflow" else {"request_usd": 0.5} for each in upstreams.values()},
+        "prices": {
+            each["model"]: PRICE if each["kind"] != "mlflow" else {"request_usd": 0.5} for each in upstreams.values()
+        },
         "routes": routes,
         "projects": {"first": {}, "second": {}},
         "keys": [
@@ -41,13 +41,15 @@ def declared(upstreams: Declared, routes: Declared, **more: Any) -> Declared:
             {"name": "two", "project": "second", "sha256": sha256(OTHER_KEY.encode()).hexdigest()},
         ],
         **more,
-    }  # fmt: skip
+    }
 
 
 class Running:
     """The process; `lines` are its log, parsed."""
 
-    def __init__(self, folder: Path, serving: Declared, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, serving: Declared, *arguments: str, environment: dict[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.declare(serving)
         command = [sys.executable, "-m", "scripts.serve", "--root", str(folder), "--port", "0", "--private-port", "0"]
@@ -67,7 +69,7 @@ class Running:
         self.port = int(found["port"])
 
     def declare(self, serving: Declared) -> None:
-        (self.folder / "serving.yaml").write_text(yaml.safe_dump(serving, sort_keys=False))
+        (self.folder / "serving.yaml").write_text(json.dumps(serving, indent=1))
 
     def reload(self, serving: Declared) -> dict[str, Any]:
         """Declare something else, and return how the gateway took it."""

@@ -103,12 +103,17 @@ async def serve(stage: Stage, reader: asyncio.StreamReader, writer: asyncio.Stre
             elif path == "/health":
                 await send(writer, 200, b"{}")
             else:
-                await answer(stage, writer, path, headers, body)
+                await answer(stage, reader, writer, path, headers, body)
     writer.close()
 
 
 async def answer(
-    stage: Stage, writer: asyncio.StreamWriter, path: str, headers: dict[str, str], body: bytes
+    stage: Stage,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    path: str,
+    headers: dict[str, str],
+    body: bytes,
 ) -> None:
     value = json.loads(body)
     stage.n_asked += 1
@@ -117,7 +122,7 @@ async def answer(
     reply = stage.next()
     stage.n_open += 1
     stage.most_open = max(stage.most_open, stage.n_open)
-    watch = asyncio.ensure_future(left(writer))
+    watch = asyncio.ensure_future(left(reader, writer))
     work = asyncio.ensure_future(perform(reply, writer, path, value))
     done, _ = await asyncio.wait([watch, work], return_when=asyncio.FIRST_COMPLETED)
     stage.n_open -= 1
@@ -131,9 +136,9 @@ async def answer(
         raise ConnectionResetError
 
 
-async def left(writer: asyncio.StreamWriter) -> None:
+async def left(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Return when the client has closed its connection."""
-    while not writer.transport.is_closing():
+    while not (reader.at_eof() or writer.transport.is_closing()):
         await asyncio.sleep(0.005)
 
 
