@@ -1,13 +1,18 @@
 """Evaluate a suite of params.yaml: ask its model, score the answers, write evaluation/<suite>/."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from pipelines.core.command import run
 from pipelines.core.errors import ConfigError
 from pipelines.core.files import only_one
-from pipelines.core.params import Params, load_params
+
+if TYPE_CHECKING:
+    from pipelines.core.params import Params
 
 
 def main() -> None:
@@ -19,13 +24,12 @@ def main() -> None:
     if not arguments.suite and not arguments.shard:
         raise ConfigError("--suite NAME is needed; it may be left out only with --shard, which then takes every suite")
     from pipelines.core.github.runner import is_runner, set_outputs
+    from pipelines.core.params import load_params
 
     params = load_params()
     names = [arguments.suite] if arguments.suite else list(params.suites)
     counts = [share(name, params, arguments.shard) if arguments.shard else whole(name, params) for name in names]
-    if (
-        is_runner() and "DVC_STAGE" not in os.environ
-    ):  # a stage's outputs are not those of the step that runs all stages
+    if is_runner() and "DVC_STAGE" not in os.environ:  # a stage's outputs are not those of the step that runs it
         computed, cached = (sum(part) for part in zip(*counts, strict=True))
         set_outputs({"computed": str(computed), "cached": str(cached)})
 
