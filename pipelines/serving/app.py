@@ -75,8 +75,7 @@ class Passage:
         self.exchange = Exchange(endpoint)
         self.ask: Ask | None = None
         self.flight: Flight | None = None
-        self.has_started = False
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.has_started = self.is_gone = False
 
     async def run(self) -> None:
         """Answer, whatever happens, and finish exactly once."""
@@ -258,6 +257,7 @@ class Passage:
 
     def _gone(self, task: asyncio.Task[None] | None) -> None:
         """The client's connection ended before its answer did."""
+        self.is_gone = True
         if self.exchange.is_finished or task is None:
             return
         if self.ask is not None and self.flight is not None and self.flight.n_followers > 0:
@@ -266,11 +266,13 @@ class Passage:
             task.cancel()
 
     async def _cancelled(self, line: Any) -> None:
-        why = 503 if line is None and self.gateway.is_draining else (line.why if line is not None else 0)
-        if why == 408:
+        if line is not None and line.why == 408:
             refused = invalid("the request did not arrive in time", code="request_timeout", status=408)
             refused.closes = True
             await self._refuse(refused)
+            return
+        if not self.is_gone and self.gateway.is_draining:
+            await self._refuse(unavailable("the gateway is stopping", "draining", retry_after_s=1))
             return
         self.exchange.status, self.exchange.error = GONE, "client_gone"
         self._finish()
