@@ -148,6 +148,10 @@ def piped(path: Path) -> None:
     os.mkfifo(path)
 
 
+def exchanged(path: Path) -> None:
+    write_json(path, {**json.loads(path.read_text()), "created": "2026-11-20T00:00:00+00:00", "digest": "e"})
+
+
 def claimed(artifact: Path, **claims: Any) -> None:
     resealed(artifact, lambda one: one.update(claims))
 
@@ -178,6 +182,8 @@ HOSTILE_FILES: dict[str, Callable[[Path], None]] = {
     "rows that the manifest does not name": lambda artifact: resealed(artifact, lambda one: one["files"].pop(ROWS)),
     "rows under another hash": lambda artifact: resealed(artifact, lambda one: one["files"].update({ROWS: "0" * 64})),
     "a run.json cut off": lambda artifact: (artifact / "evaluation/triage/run.json").write_text("{"),
+    "a run.json that was exchanged": lambda artifact: exchanged(artifact / "evaluation/triage/run.json"),
+    "a model's card that was exchanged": lambda artifact: exchanged(artifact / "models/candidate/model.json"),
     "a file that is missing": lambda artifact: (artifact / "evaluation/triage/run.json").unlink(),
     "objects that name other bytes": lambda artifact: resealed(
         artifact, lambda one: one["objects"][ROWS].update(sha256="0" * 64)),
