@@ -7,9 +7,11 @@ git init --quiet --initial-branch=main "$FOLDER"
 cd "$FOLDER"
 git remote add origin "$GATEHOUSE_ORIGIN"
 if [ "$DEPTH" = 0 ]; then
-  git fetch --quiet origin '+refs/heads/*:refs/remotes/origin/*' '+refs/tags/*:refs/tags/*' "$REF"
+  git fetch --quiet origin '+refs/heads/*:refs/remotes/origin/*' '+refs/tags/*:refs/tags/*'
+  git fetch --quiet origin "$REF"
 else
   git fetch --quiet --no-tags --depth="$DEPTH" origin "$REF"
 fi
-git checkout --quiet --force --detach FETCH_HEAD 2>/dev/null || git checkout --quiet --force --detach "$REF"
+git checkout --quiet --force --detach FETCH_HEAD
 case "$GITHUB_REF" in refs/heads/*) git checkout --quiet -B "${GITHUB_REF#refs/heads/}" ;; esac
+test "$(git rev-parse HEAD)" = "$REF" # else a scenario would run another commit than it says
