@@ -6,10 +6,10 @@ import orjson
 
 from pipelines.serving.errors import Refused, upstream_failed
 from pipelines.serving.exchange import Exchange
+from pipelines.serving.failures import Failed
 from pipelines.serving.parts import Answer, Body, Guard, Question
 from pipelines.serving.replies import is_cut_off
 from pipelines.serving.routing import ReadyRoute, Side, Step, escalates, needs_whole, plan
-from pipelines.serving.upstream import Failed
 
 
 class Ask:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from pipelines.serving.exchange import Action, Exchange
 
 Body = dict[str, Any]
-"""A parsed JSON object: a request as the client sent it, or an answer in OpenAI's format."""
+"""A parsed JSON object: a request, or an answer in OpenAI's format."""
 
 
 class Answer(NamedTuple):
@@ -241,7 +241,7 @@ class Parts:
     """What a gateway is put together from. A reload of `serving.yaml` makes new ones and keeps what holds state.
 
     Attributes:
-        verdict: Answers `/v1/verdict` on the private port: (status, JSON); None where no release is declared.
+        verdict: Answers `/v1/verdict` on the private port: (status, JSON); None without a release.
     """
 
     ledger: Ledger

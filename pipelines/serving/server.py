@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from pipelines.core.errors import ConfigError, GatehouseError, one_line
+from pipelines.serving.addresses import address
 from pipelines.serving.app import Gateway
 from pipelines.serving.assemble import assemble, take_apart
 from pipelines.serving.config import Limits, Serving
@@ -26,7 +27,6 @@ from pipelines.serving.processes import Processes
 from pipelines.serving.protocol import GatewayProtocol, Slowness
 from pipelines.serving.references import load_checked
 from pipelines.serving.state import State
-from pipelines.serving.upstream import address
 
 BACKLOG = 4096
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipelines.serving.addresses import address
 from pipelines.serving.config import Serving
 from pipelines.serving.keys import Keys, local_key
 from pipelines.serving.limits import Admission, Bodies
 from pipelines.serving.parts import Parts
 from pipelines.serving.routing import ReadyRoute, cost_of, make_routes
-from pipelines.serving.upstream import Upstream, address
+from pipelines.serving.upstream import Upstream
 
 
 class State:

@@ -10,11 +10,12 @@ import orjson
 from pipelines.serving.answering import Ask
 from pipelines.serving.connections import Broken, Connection
 from pipelines.serving.errors import Refused, upstream_failed
+from pipelines.serving.failures import CAUSES, Failed
 from pipelines.serving.parts import Answer, Blocked
 from pipelines.serving.replies import guess_tokens, usage_of
 from pipelines.serving.screen import Screen
 from pipelines.serving.streams import DONE, BrokenStream, Collector, EventReader, event, parse_event
-from pipelines.serving.upstream import CAUSES, Failed, Upstream
+from pipelines.serving.upstream import Upstream
 
 Write = Callable[[bytes, bool], Awaitable[None]]
 """Sends bytes to the client; True with the last. The first call sends the answer's head."""
@@ -123,7 +124,7 @@ class Relay:
         self._settle(upstream, outcome)
         refused = upstream_failed(f"upstream {upstream.name}: {error}", code, status=status)
         if not self._has_written:
-            raise Failed(refused) from None
+            raise Failed(refused, outcome) from None
         self._ask.exchange.status, self._ask.exchange.error = status, code
         self._finish(None)
         await self._send(event(orjson.loads(refused.content())), is_last=True)

@@ -7,56 +7,23 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 
 from pipelines.serving.breaker import CircuitBreaker
 from pipelines.serving.config_upstreams import MlflowUpstream, OpenAIUpstream, ProcessUpstream
 from pipelines.serving.connections import Broken, Connection, Timeouts
-from pipelines.serving.errors import Refused, busy, invalid, unavailable, upstream_failed
+from pipelines.serving.errors import Refused, invalid, unavailable, upstream_failed
 from pipelines.serving.exchange import Exchange
+from pipelines.serving.failures import Failed, of_connection, of_status
 from pipelines.serving.limits import Admission
 from pipelines.serving.parts import Answer, Body, Metrics
 from pipelines.serving.pool import Pool
-from pipelines.serving.replies import (
-    error_field,
-    error_message,
-    guess_tokens,
-    parse_answer,
-    retry_after_s,
-    usage_of,
-)
+from pipelines.serving.replies import guess_tokens, parse_answer, usage_of
 
 PATHS = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
-UNDONE = frozenset({429, 502, 503})
-"""Statuses that say that no work was done, so that asking again costs nothing twice."""
-CAUSES = {
-    "connect": ("connect", "upstream_unreachable", 502),
-    "stale": ("error", "upstream_broke_off", 502),
-    "reset": ("error", "upstream_broke_off", 502),
-    "timeout": ("timeout", "upstream_timeout", 504),
-    "garbage": ("garbage", "upstream_garbage", 502),
-    "too_large": ("garbage", "upstream_too_large", 502),
-}
 Declared = OpenAIUpstream | ProcessUpstream | MlflowUpstream
 Cost = Callable[[int, int], float]
-
-
-class Failed(Exception):
-    """An upstream did not answer.
-
-    Attributes:
-        refused: What the client is told if nobody else answers.
-        is_clients_fault: Nobody else would answer either: the request itself is wrong.
-        wait_s: Asking the same upstream again is safe, after so many seconds; None where it is not.
-    """
-
-    def __init__(self, refused: Refused, *, is_clients_fault: bool = False, wait_s: float | None = None) -> None:
-        super().__init__(refused.message)
-        self.refused = refused
-        self.is_clients_fault = is_clients_fault
-        self.wait_s = wait_s
 
 
 class Upstream:
@@ -110,10 +77,9 @@ class Upstream:
         self.release(connection)
         value = parse_answer(answer, endpoint)
         if value is None:
-            self.breaker.fail()
-            self._metrics.attempted(self.name, "garbage")
             self.charge(exchange, guess_tokens(len(content)), 0, is_estimated=True)
-            raise Failed(upstream_failed(f"upstream {self.name} did not answer in OpenAI's format", "upstream_garbage"))
+            refused = upstream_failed(f"upstream {self.name} did not answer in OpenAI's format", "upstream_garbage")
+            raise self._count(Failed(refused, "garbage", is_illness=True))
         self.breaker.succeed()
         self._metrics.attempted(self.name, "ok")
         usage = usage_of(value)
@@ -194,6 +160,7 @@ class Upstream:
         if head is None:
             raise Failed(
                 invalid(f"the model behind this route does not take {endpoint} requests", param="model"),
+                "refused",
                 is_clients_fault=True,
             )
         data = b"%bX-Request-Id: %b\r\nContent-Length: %d\r\n\r\n%b" % (
@@ -220,19 +187,19 @@ class Upstream:
         exchange.upstream, exchange.model = self.name, self.model
         if self.is_starting:
             self._metrics.attempted(self.name, "open")
-            raise Failed(unavailable(f"upstream {self.name} is starting", "upstream_starting"))
+            raise Failed(unavailable(f"upstream {self.name} is starting", "upstream_starting"), "open")
         try:
             await self.admission.enter()
         except Refused as refused:
             self._metrics.attempted(self.name, "busy")
-            raise Failed(refused) from None
+            raise Failed(refused, "busy") from None
         connection = None
         try:
             if not self.breaker.allows():
                 self._metrics.attempted(self.name, "open")
                 wait_s = max(1, round(self.breaker.retry_after_s()))
                 message = f"upstream {self.name} failed too often and is left alone for a while"
-                raise Failed(unavailable(message, "upstream_unavailable", retry_after_s=wait_s))
+                raise Failed(unavailable(message, "upstream_unavailable", retry_after_s=wait_s), "open")
             exchange.n_attempts += 1
             connection = await self._pool.take()
             try:
@@ -244,10 +211,12 @@ class Upstream:
                 await connection.send(data, streams=streams)
             if 200 <= connection.status < 300:
                 return connection
-            raise self._refusal(connection)
+            raise self._count(of_status(self.name, connection, self._key))
         except Broken as broken:
             self._give_up(connection)
-            raise self._broken(exchange, broken, n_bytes) from None
+            if broken.cause != "connect":  # it may have worked, and charge for it
+                self.charge(exchange, guess_tokens(n_bytes), 0, is_estimated=True)
+            raise self._count(of_connection(self.name, broken)) from None
         except Failed:
             self._give_up(connection)
             raise
@@ -264,46 +233,10 @@ class Upstream:
             self._pool.give(connection)
         self.admission.leave()
 
-    def _broken(self, exchange: Exchange, broken: Broken, n_bytes: int) -> Failed:
-        outcome, code, status = CAUSES[broken.cause]
-        self.breaker.fail()
-        self._metrics.attempted(self.name, outcome)
-        if broken.cause != "connect":  # it may have worked, and charge for it
-            self.charge(exchange, guess_tokens(n_bytes), 0, is_estimated=True)
-        refused = upstream_failed(f"upstream {self.name} {broken}", code, status=status)
-        return Failed(refused, wait_s=0.0 if broken.cause == "connect" else None)
-
-    def _refusal(self, connection: Connection) -> Failed:
-        status, content = connection.status, connection.content()
-        wait_s = retry_after_s(connection.headers) or 0.0
-        if status == 429:
-            self.breaker.succeed()
-            self._metrics.attempted(self.name, "refused")
-            return Failed(busy(f"upstream {self.name}", max(1, round(wait_s))), wait_s=wait_s)
-        if status in (401, 403) or not 400 <= status < 500:
+    def _count(self, failed: Failed) -> Failed:
+        self._metrics.attempted(self.name, failed.outcome)
+        if failed.is_illness:
             self.breaker.fail()
-            self._metrics.attempted(self.name, "error")
-            what = "refuses the gateway's key" if status in (401, 403) else f"answered {status}"
-            refused = upstream_failed(f"upstream {self.name} {what}", "upstream_error")
-            return Failed(refused, wait_s=wait_s if status in UNDONE else None)
-        self.breaker.succeed()
-        self._metrics.attempted(self.name, "refused")
-        message = error_message(content) or f"upstream {self.name} answered {status}"
-        if self._key:
-            message = message.replace(self._key, "***")
-        param, code = error_field(content, "param"), error_field(content, "code")
-        refused = invalid(message, param=param, code=code or "upstream_refused", status=status)
-        return Failed(refused, is_clients_fault=status != 404)
-
-
-def address(name: str, declared: Any) -> tuple[str, bool]:
-    """Return where an upstream is, and whether this machine has to start it.
-
-    `GATEHOUSE_UPSTREAM_<NAME>` replaces what is declared, so that one file serves a laptop and a cluster.
-    """
-    variable = f"GATEHOUSE_UPSTREAM_{name.upper().replace('-', '_')}"
-    if url := os.environ.get(variable, ""):
-        return url, False
-    if isinstance(declared, ProcessUpstream):
-        return f"http://127.0.0.1:{declared.port}/v1", True
-    return (declared.url if isinstance(declared, MlflowUpstream) else declared.base_url), False
+        else:
+            self.breaker.succeed()
+        return failed
