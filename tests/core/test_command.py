@@ -148,17 +148,37 @@ def test_ctrl_c_in_the_middle_cleans_up_and_exits_with_130(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+HEAVY = {
+    "aiohttp",
+    "dvc",
+    "jinja2",
+    "mlflow",
+    "numpy",
+    "openai",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "scipy",
+    "torch",
+    "transformers",
+    "uvicorn",
+    "yaml",
+}
+
+
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("[a-z]*.py")))
 def test_help_of_every_script_comes_at_once(script: str) -> None:
-    def seconds() -> float:
-        before = os.times()
-        result = subprocess.run([sys.executable, "-m", f"scripts.{script}", "--help"], cwd=ROOT, capture_output=True)
-        assert result.returncode == 0, result.stderr
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
-
-    # Processor time, the best of three: a busy machine must not fail this.
-    assert min(seconds() for _ in range(3)) < 0.3
+    # What takes time is importing; a benchmark, not a test, has a clock.
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['scripts.{script}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('scripts.{script}', run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        f"    print(sorted({HEAVY!r} & sys.modules.keys()), stop.code)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == "[] 0", result.stderr
 
 
 def test_the_command_runner_imports_nothing_heavy() -> None:

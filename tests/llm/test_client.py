@@ -223,7 +223,7 @@ def test_a_server_that_drips_for_ever_runs_into_the_timeout() -> None:
         answer = ask(server, timeout_s=0.3, max_attempts=2)
     assert answer.state == "infra_error"
     assert "no whole answer within 0.3 s" in answer.error
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 8  # to its end it would be ten seconds, twice
 
 
 def test_a_silent_server_runs_into_the_timeout_and_a_quick_one_does_not() -> None:
