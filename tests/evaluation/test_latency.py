@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.errors import ConfigError
+from pipelines.core.machine import describe, rounded_gib
 from pipelines.core.params import load_params
 from pipelines.evaluation.latency import measure, spread_over_lengths, unique_ids
-from pipelines.core.machine import describe, rounded_gib
 from pipelines.evaluation.suite import read_plan
 from tests.evaluation.test_evaluate import use_endpoint
 from tests.llm.endpoint import Reply, StandIn
