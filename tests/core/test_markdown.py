@@ -23,7 +23,7 @@ LIVE = {
     "mention or e-mail address": re.compile(r"@[A-Za-z0-9_.-]"),
     "issue": re.compile(r"#[0-9]|\b(?:GH|JIRA|CVE)-[0-9]|GHSA-\w", re.IGNORECASE),
     "commit": re.compile(r"[0-9a-fA-F]{7}"),
-    "address": re.compile(r"://|www\.|(?:mailto|xmpp|javascript|data):[^\s\0\u200b]", re.IGNORECASE),
+    "address": re.compile(r"://|www\.|(?:mailto|xmpp|javascript|data):[^\s\0\u200b\u2069]", re.IGNORECASE),
     "emoji or workflow command": re.compile(r":[\w+-]+:|::"),
     "formula": re.compile(r"\$"),
 }
