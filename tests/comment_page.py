@@ -22,7 +22,7 @@ REFERENCES = {
     "issue": re.compile(r"#[0-9]|\b(?:GH|[A-Za-z]+)-[0-9]|GHSA-\w", re.IGNORECASE),
     "commit": re.compile(r"(?<!\d\.)(?<![0-9a-f])[0-9a-f]{7}", re.IGNORECASE),
     "address": re.compile(
-        r"[a-z][a-z0-9+.-]*://|www\.\w|(?:mailto|xmpp|javascript|vbscript|data):[^\s\u200b]", re.IGNORECASE
+        r"[a-z][a-z0-9+.-]*://|www\.\w|(?:mailto|xmpp|javascript|vbscript|data):[^\s\u200b\u2069]", re.IGNORECASE
     ),
     "emoji": re.compile(r":[\w+-]+:"),
     "formula": re.compile(r"\$"),
