@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.core.errors import ConfigError, one_line
+from pipelines.core.errors import ConfigError, GatehouseError, one_line
 from pipelines.core.files import canonical_json, read_json
 from pipelines.core.stages import Outcome, reproduce
 from pipelines.review.outputs import cached_paths, hashes
@@ -72,10 +71,30 @@ def opened(root: Path) -> Iterator[Any]:
 
 def attach(repo: Any, remotes: Sequence[Remote]) -> None:
     """Have DVC take run-cache entries and objects from `remotes`, each held against its hash."""
+    from dvc.exceptions import DvcException
+
+    faults: list[GatehouseError] = []
+    dvc_restore = repo.stage_cache.restore
+
+    def pull(hashes: Iterable[Any], **_: Any) -> None:
+        try:
+            fetch_all(repo, remotes, hashes)
+        except GatehouseError as error:
+            faults.append(error)
+            raise
+
+    def restore(stage: Any, **options: Any) -> None:
+        try:
+            dvc_restore(stage, **options, pull=True)
+        except DvcException:
+            if not faults:
+                raise
+        if faults:  # DVC suppresses any error about a folder's list, and would compute the stage
+            raise faults[0]
+
     for remote in remotes:
         _take_runs(repo, remote)
-    repo.cloud.pull = lambda hashes, **_: fetch_all(repo, remotes, hashes)
-    repo.stage_cache.restore = functools.partial(repo.stage_cache.restore, pull=True)
+    repo.cloud.pull, repo.stage_cache.restore = pull, restore
     for stage in repo.index.stages:  # data that DVC keeps outside of Git
         if stage.is_data_source and not all(out.exists for out in stage.outs):
             fetch_all(repo, remotes, [out.hash_info for out in stage.outs])
