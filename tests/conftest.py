@@ -15,7 +15,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 for name in [name for name in os.environ if name.startswith("GITHUB_")]:
     del os.environ[name]  # a test on a runner writes no output, summary or annotation of the job that it runs in
 
+import hypothesis
 import pytest
+
+# By hand properties are tried on other examples each time; where a red cross blocks everybody, on the same ones.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, which every process below would inherit.
 with contextlib.suppress(ValueError):
