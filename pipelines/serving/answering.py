@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from pipelines.serving.errors import Refused, upstream_failed
-from pipelines.serving.exchange import Exchange
+from pipelines.serving.exchange import GONE, Exchange
 from pipelines.serving.failures import Failed
 from pipelines.serving.parts import Answer, Body, Guard, Question
 from pipelines.serving.replies import is_cut_off
@@ -50,6 +50,10 @@ class Ask:
         self.wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
         self.question: Question | None = None
         self.is_gone = False
+
+    def status(self) -> int:
+        """Return what is booked for a request whose answer is there."""
+        return GONE if self.is_gone else 200
 
     @property
     def is_passed_through(self) -> bool:

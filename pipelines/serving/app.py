@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pipelines.serving.delivery import Send
 from pipelines.serving.logs import Log
 from pipelines.serving.pages import Pages
-from pipelines.serving.passage import PREDICT, Passage, Receive, Scope, Send
+from pipelines.serving.passage import PREDICT, Passage, Receive, Scope
 from pipelines.serving.state import State
 
 ENDPOINTS = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from pipelines.serving.answering import Ask, answer_whole, inspect_in, may_be_cached, prediction, refusal
+from pipelines.serving.delivery import EVENTS, JSON, Delivery, Send
 from pipelines.serving.errors import Refused, busy, invalid, unauthorized, unavailable, unknown_model
 from pipelines.serving.exchange import GONE, Exchange
 from pipelines.serving.parts import Answer, Body, Flight
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PREDICT = "/v1/predict/"
 MOST_USER_CHARACTERS = 256
-JSON = (b"content-type", b"application/json")
-EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
 class Passage:
@@ -38,14 +36,14 @@ class Passage:
         self.parts = gateway.state.parts
         self.scope = scope
         self.receive = receive
-        self.send = send
         self.exchange = Exchange(endpoint)
         self.ask: Ask | None = None
         self.flight: Flight | None = None
-        self.has_started = self.is_gone = False
+        self.is_gone = False
+        self.delivery = Delivery(self.exchange, send, closes=gateway.is_draining)
 
     async def run(self) -> None:
-        """Answer, whatever happens, and finish exactly once."""
+        """Answer, whatever happens."""
         line = self.scope.get("gatehouse.line")
         if line is not None:
             task = asyncio.current_task()
@@ -177,7 +175,7 @@ class Passage:
 
     async def _lead(self, ask: Ask) -> None:
         if ask.wants_stream and ask.is_passed_through:
-            answer = await Relay(ask, self._write_event, self._book_stream).run()
+            answer = await Relay(ask, self.delivery.write, self._book_stream).run()
         else:
             answer = await answer_whole(ask)
             self._land(answer)
@@ -196,7 +194,7 @@ class Passage:
 
     async def _deliver(self, ask: Ask, answer: Answer) -> None:
         exchange = self.exchange
-        exchange.status = 200
+        exchange.status = ask.status()
         if ask.wants_stream:
             content, kind = replay(answer.value, ask.endpoint, with_usage=ask.wants_usage), EVENTS
             exchange.ttft_ms = exchange.elapsed_ms()
@@ -206,7 +204,7 @@ class Passage:
             content, kind = answer.content, JSON
         self._finish()
         if not ask.is_gone:
-            await self._respond(200, kind, content, self._answer_headers())
+            await self.delivery.answer(kind, content)
 
     # --- the end
 
@@ -249,31 +247,5 @@ class Passage:
         if not exchange.is_finished:
             exchange.status, exchange.error = refused.status, refused.code
         self._finish()
-        if not self.has_started:
-            await self._respond(refused.status, JSON, refused.content(), refused.headers())
-
-    def _answer_headers(self) -> list[tuple[bytes, bytes]]:
-        exchange = self.exchange
-        return [
-            (b"x-gatehouse-variant", exchange.variant.encode()),
-            (b"x-gatehouse-model", exchange.model.encode("latin-1", "replace")),
-            (b"x-gatehouse-cache", exchange.cache.encode()),
-        ]
-
-    async def _respond(
-        self, status: int, kind: tuple[bytes, bytes], content: bytes, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        self.has_started = True
-        head = [kind, (b"content-length", b"%d" % len(content)), (b"x-request-id", self.exchange.id.encode()), *headers]
-        if self.gateway.is_draining:
-            head.append((b"connection", b"close"))
-        await self.send({"type": "http.response.start", "status": status, "headers": head})
-        await self.send({"type": "http.response.body", "body": content})
-
-    async def _write_event(self, data: bytes, is_last: bool) -> None:
-        if not self.has_started:
-            self.has_started = True
-            head = [EVENTS, (b"cache-control", b"no-cache"), (b"x-request-id", self.exchange.id.encode())]
-            head += self._answer_headers()
-            await self.send({"type": "http.response.start", "status": 200, "headers": head})
-        await self.send({"type": "http.response.body", "body": data, "more_body": not is_last})
+        if not self.delivery.has_started:
+            await self.delivery.refuse(refused)

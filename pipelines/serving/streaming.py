@@ -96,7 +96,7 @@ class Relay:
             self._ask.exchange.ttft_ms = self._ask.exchange.elapsed_ms()
         self._settle(upstream, "ok")
         answer = self._whole(upstream)
-        self._ask.exchange.status = 200
+        self._ask.exchange.status = self._ask.status()
         self._finish(answer)
         await self._send(held + DONE, is_last=True)
         if not connection.is_done:
