@@ -30,12 +30,17 @@ class Processes:
         declared: By upstream.
         root: Folder of the repository.
         log: Told when one starts, is ready, dies.
+        program: What is started; by default the `transformers` of this environment.
     """
 
-    def __init__(self, declared: Mapping[str, ProcessUpstream], root: Path, log: Log) -> None:
+    def __init__(
+        self, declared: Mapping[str, ProcessUpstream], root: Path, log: Log, *, program: str | None = None
+    ) -> None:
         self._declared = declared
         self._root = root.resolve()
         self._log = log
+        beside = str(Path(sys.executable).parent)
+        self._program = program or shutil.which("transformers", path=beside) or "transformers"
         self._tasks: list[asyncio.Task[None]] = []
 
     async def prepare(self) -> dict[str, str]:
@@ -126,9 +131,8 @@ class Processes:
         }
         for name in [name for name in environment if name.startswith("GATEHOUSE_")]:
             del environment[name]  # the model's process needs none of the gateway's secrets
-        program = shutil.which("transformers", path=str(Path(sys.executable).parent)) or "transformers"
         # By its plain name below the folder: requests must name it so, and no path of this machine is in its answers.
-        command = [program, "serve", upstream.model, "--host", "127.0.0.1", "--port", str(upstream.port)]
+        command = [self._program, "serve", upstream.model, "--host", "127.0.0.1", "--port", str(upstream.port)]
         return await asyncio.create_subprocess_exec(
             *command,
             *upstream.arguments,
