@@ -10,17 +10,18 @@ from pipelines.core.installation import choose, mark, place
 ROOT = Path(__file__).parent.parent
 
 
-def adopt(tool_cache: Path) -> Path:
+def adopt(tool_cache: Path, source: Path = ROOT) -> Path:
     """Link this environment into a runner's tool cache.
 
     Args:
         tool_cache: What `RUNNER_TOOL_CACHE` will say; under act that is `<HOME>/.cache/act/tool_cache`.
+        source: The repository whose locks jobs will ask for.
 
     Returns:
         The environment as jobs will see it. They need `python3` to be the Python of this environment.
     """
     lock = choose("auto")
-    folder = place(ROOT, lock, tool_cache)
+    folder = place(source, lock, tool_cache)
     if not folder.is_symlink():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.symlink_to(sys.prefix, target_is_directory=True)

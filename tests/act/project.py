@@ -81,7 +81,7 @@ class Project:
         # What only main's environments hold; no pull request's run is given them.
         self.secrets = {"GATEHOUSE_APP_KEY": "key", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         self.machine.variables = {"GATEHOUSE_REMOTE": str(self.remote), "GATEHOUSE_APP_ID": "4242"}
-        adopt(folder / "home/.cache/act/tool_cache")
+        adopt(folder / "home/.cache/act/tool_cache", self.dev)
         self.before: set[str] = set()
         self.before = set(self.records()) if self._has_records() else set()
 

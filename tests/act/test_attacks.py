@@ -67,7 +67,7 @@ def test_an_artifact_that_is_forged_or_swapped_is_an_error(project: Project) -> 
     rows.write_bytes((theirs / "evaluation/reply/rows.parquet").read_bytes())
     bad.judge("success")
     assert bad.status == "error"
-    assert "SHA-256" in bad.comment
+    assert "is not the file that the manifest names" in bad.comment
     rows.write_bytes(kept)
     manifest = json.loads((theirs / "manifest.json").read_text(encoding="utf-8"))
     (mine / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
