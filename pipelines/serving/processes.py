@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ HEALTHY_S = 60.0
 """A process that ran so long and then died is started again at once."""
 MOST_PAUSE_S = 30.0
 STOP_S = 10.0
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 
 
 class Processes:
@@ -141,7 +144,14 @@ class Processes:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end this process when the gateway is killed, which then can end nothing itself (Linux only)."""
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _is_healthy(port: int) -> bool:

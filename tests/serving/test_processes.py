@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,38 @@ def test_a_model_server_that_dies_is_started_again_and_all_stop_at_the_end(
     environment = (tmp_path / "transformers.environment").read_text()
     assert "HF_HUB_OFFLINE=1" in environment
     assert "secret" not in environment
+
+
+GATEWAY = """
+import asyncio, sys
+from pathlib import Path
+from pipelines.serving.config_upstreams import ProcessUpstream
+from pipelines.serving.logs import Log
+from pipelines.serving.processes import Processes
+
+async def main():
+    declared = {"one": ProcessUpstream(kind="process", model="base", port=int(sys.argv[2]))}
+    processes = Processes(declared, Path(sys.argv[1]), Log(1), program=sys.argv[1] + "/transformers")
+    await processes.prepare()
+    processes.start(lambda name, is_ready: None)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process ask to die with its parent")
+def test_a_gateway_that_is_killed_leaves_no_model_server_behind(program: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", GATEWAY, str(tmp_path), str(free_port())]
+    gateway = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert gateway.stdout is not None
+    pid = next(event["pid"] for event in map(json.loads, gateway.stdout) if event["event"] == "process_started")
+    server = psutil.Process(pid)
+    assert server.is_running()
+    gateway.kill()
+    gateway.wait()
+    psutil.wait_procs([server], timeout=10)
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
