@@ -107,7 +107,6 @@ class Passage:
             if over := self.parts.budgets.check(project):
                 refused = busy("", over.retry_after_s)
                 refused.message, refused.code, refused.is_final = over.message, "budget_exceeded", True
-                refused.kind = "rate_limit_error"
                 raise refused
             await self._converse(self._ask(route, side, body))
         finally:

@@ -93,7 +93,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._n_header_bytes = 0
         self._stop_read_timer()
         super().on_headers_complete()
-        self.cycle.transport = JoiningTransport(self.transport)  # type: ignore[assignment]
+        if self.scope["method"] != "HEAD":  # whose head nothing follows
+            self.cycle.transport = JoiningTransport(self.transport)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         """It is there."""

@@ -343,6 +343,32 @@ def test_health_and_readiness_need_no_key(gateway: Running) -> None:
     assert get(gateway.port, "/healthz").json() == {"status": "ok"}
     assert get(gateway.port, "/readyz").status == 200
     assert get(gateway.port, "/metrics").status == 404  # on the private port only
+    with connect(gateway.port) as sock:
+        sock.sendall(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert answer(sock)[::2] == (200, b"")
+
+
+def test_the_private_port_holds_what_is_not_for_users(gateway: Running) -> None:
+    port = int(gateway.private_url.rpartition(":")[2])
+    assert get(port, "/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert get(port, "/readyz").status == 200
+    assert get(port, "/v1/verdict").status == 404  # no release is declared
+    assert post(port, BODY).status == 404
+
+
+def test_one_connection_serves_many_requests_and_two_at_once_in_their_order(
+    gateway: Running, upstreams: Upstreams
+) -> None:
+    upstreams.script({"text": None, "times": 9})
+    with connect(gateway.port) as sock:
+        for number in range(4):
+            content = json.dumps(BODY | {"messages": [{"role": "user", "content": f"<{number}>"}]}).encode()
+            sock.sendall(head(len(content), more="Connection: close\r\n" if number == 3 else "") + content)
+        data = answer(sock).body
+    assert [data.index(f"<{number}>".encode()) for number in range(4)] == sorted(
+        data.index(f"<{number}>".encode()) for number in range(4)
+    )
+    upstreams.script()
 
 
 def memory(gateway: Running) -> int:
