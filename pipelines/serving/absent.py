@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from pipelines.serving.exchange import Exchange
 from pipelines.serving.parts import Answer, Body, Flight, Guard, OverBudget, Parts, Question, Rated
 
@@ -50,12 +52,12 @@ class NoGuards:
 
 
 class NoLedger:
-    """Keeps the rows in memory, for tests."""
+    """Keeps the last rows in memory, for tests."""
 
     is_accepting = True
 
     def __init__(self) -> None:
-        self.rows: list[Exchange] = []
+        self.rows: deque[Exchange] = deque(maxlen=1000)
 
     def book(self, exchange: Exchange) -> None:
         """Keep the row."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 import socket
 import time
@@ -70,6 +71,9 @@ class Server:
         """
         serving = load_checked(self._place.path, self._place.root)
         self._log.take_over()
+        # Every client and every upstream connection is an open file; 1,024 is a usual limit, not the highest allowed.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -314,6 +315,8 @@ def test_a_client_that_does_not_read_does_not_hold_the_upstream(gateway: Running
 
 def test_2000_slow_clients_do_not_keep_a_quick_one_waiting(upstreams: Upstreams, tmp_path: Path) -> None:
     upstreams.script()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     patient = Running(tmp_path, declared({"one": upstream(upstreams.url)}, {"desk": {"tiers": [{"upstream": "one"}]}}))
     slow = []
     try:
