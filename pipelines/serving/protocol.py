@@ -136,6 +136,8 @@ class GatewayProtocol(HttpToolsProtocol):
         elif self._owes == "body" and self._line.on_gone is not None:
             self._line.why = 408
             self._line.on_gone()
+        else:  # it was answered (401, 413) and goes on sending
+            self.transport.close()
 
     def _end(self, status: int, code: str, message: str) -> None:
         if self.transport.is_closing():

@@ -282,6 +282,14 @@ def test_a_client_that_sends_a_byte_a_second_is_sent_away(gateway: Running) -> N
             assert 0.5 < time.monotonic() - started < 3
 
 
+def test_a_stranger_who_goes_on_sending_after_the_refusal_is_sent_away(gateway: Running) -> None:
+    with connect(gateway.port, 5.0) as sock:
+        sock.sendall(head(1000, key="gh-nobody") + b"{")
+        started = time.monotonic()
+        assert answer(sock).status == 401
+        assert time.monotonic() - started < 3
+
+
 def test_a_connection_that_says_nothing_is_closed(gateway: Running) -> None:
     with connect(gateway.port, 5.0) as sock:
         assert answer(sock).status == 408
