@@ -70,7 +70,9 @@ ACCEPTED = {
     "self-repository": "`$/actions/x` is unknown to GitHub Enterprise Server and to act; `./actions/x` means the same",
     "dangerous-triggers": "verdict.yml has to run on workflow_run; it checks out main only",
 }
-PIN = re.compile(r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)(?: # .+)?$")
+PIN = re.compile(
+    r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)(?: # .+)?$"
+)
 
 
 class Step(NamedTuple):

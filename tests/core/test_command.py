@@ -149,21 +149,9 @@ def test_ctrl_c_in_the_middle_cleans_up_and_exits_with_130(tmp_path: Path) -> No
 
 
 HEAVY = {
-    "aiohttp",
-    "dvc",
-    "jinja2",
-    "mlflow",
-    "numpy",
-    "openai",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "scipy",
-    "torch",
-    "transformers",
-    "uvicorn",
-    "yaml",
-}
+    "aiohttp", "dvc", "jinja2", "mlflow", "numpy", "openai", "pandas", "pyarrow", "pydantic", "scipy", "torch",
+    "transformers", "uvicorn", "yaml",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("[a-z]*.py")))
