@@ -153,9 +153,12 @@ def may_replace(old: Record | None, new: Record) -> bool:
     """Tell whether a decision may take the place of an earlier one about the same inputs.
 
     What can be trusted gives way only to main, which knows what its own run computed: a pull request that changes
-    nothing but a workflow has main's own digest, and rows that it may have forged.
+    nothing but a workflow has main's own digest, and rows that it may have forged. Its own pass a pull request can take
+    back, as when the approval is dismissed that lifted it.
     """
-    return old is None or not old.is_trusted or new.pull_request is None
+    if old is None or not old.is_trusted or new.pull_request is None:
+        return True
+    return old.pull_request == new.pull_request and new.verdict != "pass"
 
 
 def inherited(new: Record, old: Record | None) -> Record:

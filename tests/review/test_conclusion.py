@@ -45,6 +45,12 @@ def test_a_pull_request_replaces_what_nobody_can_trust_and_never_main(new: str) 
         assert may_replace(record(verdict, 7), record(new, 8)) == (verdict != "pass")
 
 
+@pytest.mark.parametrize("new", VERDICTS)
+def test_a_pull_request_takes_its_own_pass_back_and_never_one_that_main_made(new: str) -> None:
+    assert may_replace(record("pass", 7), record(new, 7)) == (new != "pass")
+    assert not may_replace(record("pass", replaces=7), record(new, 7))
+
+
 def test_an_approval_lifts_mains_manual_review_and_nothing_else() -> None:
     old = record("pass", 7, approval=APPROVAL)
     for verdict, kept in [("pass", "pass"), ("manual_review", "pass"), ("fail", "fail"), ("error", "error")]:
@@ -115,3 +121,18 @@ def test_mains_own_bytes_and_verdict_take_the_place_of_the_pull_requests(world: 
     assert world.status(head) == {"pass": "success", "fail": "failure", "error": "error"}[kept]
     assert not conclude(world.api, world.main, world.main).recorded
     assert fetch_baseline("HEAD", world.main).state == "fetched"
+
+
+def test_a_dismissed_approval_takes_the_recorded_pass_back(world: World) -> None:
+    head = world.change({"pipelines/code.py": "A = 2\n"})
+    world.open(7, head)
+    review = world.github.review(7, OWNER, "APPROVED", head)
+    artifact = world.evaluate(head)
+    context, concluded = world.ask(head, artifact)
+    assert concluded.verdict == "pass"
+    review["state"] = "DISMISSED"
+    concluded = world.ask(head, artifact)[1]
+    assert (concluded.verdict, concluded.recorded, world.status(head)) == ("manual_review", True, "pending")
+    found = world.record(context)
+    assert found is not None
+    assert (found.verdict, found.approval, found.is_trusted) == ("manual_review", None, False)
