@@ -78,6 +78,8 @@ def _of_pull_request(
         raise ConfigError(f"{root / DECISION}: verdict {verdict} does not fit state {context.state}; receive again")
     is_recorded = False
     if context.state == "ready" and context.is_evaluated:
+        # A fork writes to no remote: nobody could take over what its lock and its manifest name.
+        objects = {} if context.is_fork else context.manifest
         _, is_recorded = _record(
             {
                 "decision": decision,
@@ -85,8 +87,8 @@ def _of_pull_request(
                 "head": context.head,
                 "pull_request": context.number,
                 "approval": decision.get("approval"),
-                "lock": context.lock,
-                "manifest": {name: one.model_dump() for name, one in context.manifest.items()},
+                "lock": "" if context.is_fork else context.lock,
+                "manifest": {name: one.model_dump() for name, one in objects.items()},
                 "run_url": context.run_url,
             },
             repository,

@@ -15,8 +15,9 @@ from pipelines.core.records import Record
 from pipelines.evaluation.baseline import fetch_baseline
 from pipelines.evaluation.deciding.judgement import judge
 from pipelines.review.conclusion import conclude, inherited, may_replace
+from pipelines.review.takeover import take_over
 from tests.evaluation.test_baseline import git
-from tests.review.world import N_ROWS, OWNER, World, build, relocated, seal, write_evaluation
+from tests.review.world import FILES, N_ROWS, OWNER, World, build, relocated, seal, write_evaluation
 from tests.standin.github import GitHub
 
 VERDICTS = ["pass", "fail", "manual_review", "error"]
@@ -136,3 +137,19 @@ def test_a_dismissed_approval_takes_the_recorded_pass_back(world: World) -> None
     found = world.record(context)
     assert found is not None
     assert (found.verdict, found.approval, found.is_trusted) == ("manual_review", None, False)
+
+
+def test_the_record_of_an_approved_fork_names_nothing_that_main_could_look_for(world: World) -> None:
+    head = world.change({"prompts/triage.prompt.yml": FILES["prompts/triage.prompt.yml"].replace("Label", "Name")})
+    world.open(7, head, fork="eve/r")
+    world.github.review(7, OWNER, "APPROVED", head)
+    event = world.event(head, head_repository={"full_name": "eve/r"})
+    context, concluded = world.judge(event, world.evaluate(head))
+    assert (context.is_fork, concluded.verdict, concluded.recorded) == (True, "pass", True)
+    found = world.record(context)
+    assert found is not None
+    assert (found.lock, found.manifest, found.decision["verdict"]) == ("", {}, "pass")
+    git(world.dev, "push", "--quiet", "origin", f"{head}:main")
+    git(world.main, "pull", "--quiet", "origin", "main")
+    said = take_over([str(world.folder / "no-remote")], world.main)
+    assert said == "no decision that can be taken over is recorded about this tree"
