@@ -70,7 +70,9 @@ ACCEPTED = {
     "self-repository": "`$/actions/x` is unknown to GitHub Enterprise Server and to act; `./actions/x` means the same",
     "dangerous-triggers": "verdict.yml has to run on workflow_run; it checks out main only",
 }
-PIN = re.compile(r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)(?: # .+)?$")
+PIN = re.compile(
+    r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)(?: # .+)?$"
+)
 
 
 class Step(NamedTuple):
@@ -177,6 +179,19 @@ def test_forks_get_no_runner_of_our_own() -> None:
         if name == "pull-request.yml" and "vars.GATEHOUSE_RUNNER" in body["runs-on"]:
             expected = f"${{{{ fromJSON({own} && vars.GATEHOUSE_RUNNER || '\"ubuntu-latest\"') }}}}"
             assert body["runs-on"] == expected, job
+
+
+def test_only_who_gets_the_remotes_key_is_told_of_the_remote() -> None:
+    own = (
+        "github.event.pull_request.head.repo.full_name == github.repository"
+        " && github.event.pull_request.user.login != 'dependabot[bot]' && vars.GATEHOUSE_REMOTE"
+    )
+    corner = "format('{0}/pr/{1}', vars.GATEHOUSE_REMOTE, github.event.pull_request.number)"
+    assert DECLARED["pull-request.yml"]["env"] == {
+        "REMOTE": f"${{{{ {own} || '' }}}}", "OWN": f"${{{{ {own} && {corner} || '' }}}}",
+    }  # fmt: skip
+    jobs = (ROOT / ".github/workflows/pull-request.yml").read_text(encoding="utf-8").partition("\njobs:")[2]
+    assert "vars.GATEHOUSE_REMOTE" not in jobs
 
 
 def test_what_writes_runs_where_no_pull_request_has_been() -> None:
