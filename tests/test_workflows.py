@@ -220,6 +220,17 @@ def test_one_last_job_needs_every_other(name: str) -> None:
     assert sorted([needs] if isinstance(needs, str) else needs) == sorted(others)
 
 
+def test_what_failed_or_was_stopped_on_one_runner_is_not_computed_again_on_another() -> None:
+    last = JOBS["pull-request.yml", "evaluate"]
+    # A job that waits for `answer` alone sees `skipped` where training failed.
+    assert last["needs"] == ["plan", "train", "answer"]
+    conditions = set(last["if"].split(" && "))
+    assert conditions == {
+        "!cancelled()", "needs.plan.outputs.evaluate == 'true'", "!contains(needs.*.result, 'failure')",
+        "!contains(needs.*.result, 'cancelled')",
+    }  # fmt: skip
+
+
 def test_no_job_is_named_like_the_required_status() -> None:
     for place, body in JOBS.items():
         assert "gatehouse" not in body["name"].lower(), place
