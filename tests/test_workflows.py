@@ -261,6 +261,16 @@ def test_every_checkout_leaves_no_credentials_behind() -> None:
         assert step["with"]["persist-credentials"] == "false", (name, job)
 
 
+def test_the_night_takes_what_main_left_in_githubs_cache() -> None:
+    found = {}
+    for name, job in (("main.yml", "reproduce"), ("nightly.yml", "noise")):
+        used = [step.get("uses", "").partition("@")[0] for step in JOBS[name, job]["steps"]]
+        at = used.index("actions/cache/restore")
+        assert at < used.index("./actions/reproduce"), name
+        found[name] = JOBS[name, job]["steps"][at]
+    assert found["nightly.yml"] == found["main.yml"], "without a remote everything would be trained again"
+
+
 def test_the_judge_checks_out_main_only() -> None:
     for name, job, step in steps():
         if str(step.get("uses", "")).startswith("actions/checkout@") and name != "pull-request.yml":
