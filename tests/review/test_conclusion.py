@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from pipelines.core.records import Record
 from pipelines.evaluation.baseline import fetch_baseline
 from pipelines.evaluation.deciding.judgement import judge
 from pipelines.review.conclusion import conclude, inherited, may_replace
+from pipelines.review.registration import DIGEST, _lineage
 from pipelines.review.takeover import take_over
 from tests.evaluation.test_baseline import git
 from tests.review.world import FILES, N_ROWS, OWNER, World, build, relocated, seal, write_evaluation
@@ -120,6 +122,8 @@ def test_mains_own_bytes_and_verdict_take_the_place_of_the_pull_requests(world: 
     assert {name: one.model_dump() for name, one in found.manifest.items()} == objects
     assert found.lock == (world.main / "dvc.lock").read_text()
     assert world.status(head) == {"pass": "success", "fail": "failure", "error": "error"}[kept]
+    registered: Any = SimpleNamespace(tags={DIGEST: context.input_digest})
+    assert _lineage(world.main, registered, "origin")["gatehouse.pull_request"] == "7"
     assert not conclude(world.api, world.main, world.main).recorded
     assert fetch_baseline("HEAD", world.main).state == "fetched"
 
