@@ -19,9 +19,10 @@ def main() -> None:
     if base.startswith("-"):
         raise ConfigError(f"--base {base[:60]!r} is no commit; name one, such as origin/main")
     from pipelines.core.github.runner import set_outputs
-    from pipelines.review.plan import changed_files, changed_params, plan, read_stages
+    from pipelines.review.plan import base_of, changed_files, changed_params, plan, read_stages
 
     shards = shards_of(os.environ.get("GATEHOUSE_SHARDS", ""))
+    base = base_of(base)
     found = plan(changed_files(base), read_stages(Path()), changed_params(base))
     if not found.evaluate:
         shards = ["1/1"]  # an empty matrix is an error, even of a job that is skipped

@@ -15,6 +15,7 @@ import yaml
 
 from tests import caller
 from tests.act.template import lay_out
+from tests.imports import imported_files
 from tests.scripts.test_gate import project as evaluated
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +30,9 @@ NOUNS = {
 }  # fmt: skip
 # What reaches the script otherwise than as an argument, and is no value of a caller's that a script would check.
 ASIDE = {"GH_TOKEN": "token", "GATEHOUSE_PYTHON": "python"}
+RECORDS = "pipelines/core/records.py"
+# It names the type of a baseline, whose module reads records, and never asks for one.
+NO_RECORDS = {"noise"}
 
 
 def script(verb: str) -> str:
@@ -82,6 +86,16 @@ def test_inputs_and_outputs_are_described_and_reach_the_script_through_the_envir
         assert re.search(rf'--[a-z-]+="\${name}"', step["run"]), f"{name} is given and never used"
     for about in outputs.values():
         assert re.fullmatch(rf"\$\{{\{{ steps\.{step.get('id')}\.outputs\.[a-z_-]+ \}}\}}", about["value"])
+
+
+def test_what_reads_or_writes_records_does_so_with_the_jobs_token() -> None:
+    # No checkout keeps credentials, and a private repository answers nobody without them.
+    reading = {verb for verb in VERBS if RECORDS in imported_files(ROOT / f"scripts/{script(verb)}.py", ROOT)}
+    assert {"conclude", "gate", "receive", "register", "reproduce"} <= reading
+    for verb in sorted(reading - NO_RECORDS):
+        action = declared(verb)
+        assert action["inputs"]["token"]["default"] == "${{ github.token }}", verb
+        assert action["runs"]["steps"][0]["env"]["GH_TOKEN"] == "${{ inputs.token }}", verb
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -181,6 +181,19 @@ def test_forks_get_no_runner_of_our_own() -> None:
             assert body["runs-on"] == expected, job
 
 
+def test_only_who_gets_the_remotes_key_is_told_of_the_remote() -> None:
+    own = (
+        "github.event.pull_request.head.repo.full_name == github.repository"
+        " && github.event.pull_request.user.login != 'dependabot[bot]' && vars.GATEHOUSE_REMOTE"
+    )
+    corner = "format('{0}/pr/{1}', vars.GATEHOUSE_REMOTE, github.event.pull_request.number)"
+    assert DECLARED["pull-request.yml"]["env"] == {
+        "REMOTE": f"${{{{ {own} || '' }}}}", "OWN": f"${{{{ {own} && {corner} || '' }}}}",
+    }  # fmt: skip
+    jobs = (ROOT / ".github/workflows/pull-request.yml").read_text(encoding="utf-8").partition("\njobs:")[2]
+    assert "vars.GATEHOUSE_REMOTE" not in jobs
+
+
 def test_what_writes_runs_where_no_pull_request_has_been() -> None:
     for place, granted in PERMISSIONS.items():
         if "write" in granted.values():
@@ -205,6 +218,17 @@ def test_one_last_job_needs_every_other(name: str) -> None:
     *others, last = jobs
     needs = jobs[last].get("needs", [])
     assert sorted([needs] if isinstance(needs, str) else needs) == sorted(others)
+
+
+def test_what_failed_or_was_stopped_on_one_runner_is_not_computed_again_on_another() -> None:
+    last = JOBS["pull-request.yml", "evaluate"]
+    # A job that waits for `answer` alone sees `skipped` where training failed.
+    assert last["needs"] == ["plan", "train", "answer"]
+    conditions = set(last["if"].split(" && "))
+    assert conditions == {
+        "!cancelled()", "needs.plan.outputs.evaluate == 'true'", "!contains(needs.*.result, 'failure')",
+        "!contains(needs.*.result, 'cancelled')",
+    }  # fmt: skip
 
 
 def test_no_job_is_named_like_the_required_status() -> None:
@@ -235,6 +259,16 @@ def test_every_checkout_leaves_no_credentials_behind() -> None:
     assert len(found) >= len(DECLARED) - 1
     for name, job, step in found:
         assert step["with"]["persist-credentials"] == "false", (name, job)
+
+
+def test_the_night_takes_what_main_left_in_githubs_cache() -> None:
+    found = {}
+    for name, job in (("main.yml", "reproduce"), ("nightly.yml", "noise")):
+        used = [step.get("uses", "").partition("@")[0] for step in JOBS[name, job]["steps"]]
+        at = used.index("actions/cache/restore")
+        assert at < used.index("./actions/reproduce"), name
+        found[name] = JOBS[name, job]["steps"][at]
+    assert found["nightly.yml"] == found["main.yml"], "without a remote everything would be trained again"
 
 
 def test_the_judge_checks_out_main_only() -> None:

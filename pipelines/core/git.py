@@ -86,6 +86,15 @@ def commit_of(root: Path, name: str) -> str | None:
     return found.decode().strip() or None
 
 
+def parents_of_head(root: Path) -> list[str]:
+    """Return the parents of the commit that is checked out, which a shallow clone knows as well."""
+    try:
+        lines = git(root, "cat-file", "commit", "HEAD").decode(errors="replace").split("\n\n")[0].splitlines()
+    except GitFailed:
+        return []
+    return [line.split()[1] for line in lines if line.startswith("parent ")]
+
+
 def files_of(root: Path, tree: str) -> dict[str, Entry]:
     """Return every file of a commit or tree by its path from the top.
 

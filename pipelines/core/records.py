@@ -65,6 +65,7 @@ class Record(_Kept):
         decision: `decision.json` as it was.
         commit: The commit that was evaluated, hex.
         pull_request: Its number, or None on main.
+        replaces: On main, number of the pull request that had decided about the same inputs.
         head: Head of the pull request, hex, or empty on main.
         lock: Text of `dvc.lock`, empty where nothing was evaluated.
         manifest: Every file of every output by its path.
@@ -78,6 +79,7 @@ class Record(_Kept):
     decision: dict[str, Any]
     commit: str
     pull_request: int | None = None
+    replaces: int | None = None
     head: str = ""
     approval: Approval | None = None
     lock: str = ""

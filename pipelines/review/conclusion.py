@@ -78,15 +78,17 @@ def _of_pull_request(
         raise ConfigError(f"{root / DECISION}: verdict {verdict} does not fit state {context.state}; receive again")
     is_recorded = False
     if context.state == "ready" and context.is_evaluated:
-        is_recorded = _record(
+        # A fork writes to no remote: nobody could take over what its lock and its manifest name.
+        objects = {} if context.is_fork else context.manifest
+        _, is_recorded = _record(
             {
                 "decision": decision,
                 "commit": context.head,
                 "head": context.head,
                 "pull_request": context.number,
                 "approval": decision.get("approval"),
-                "lock": context.lock,
-                "manifest": {name: one.model_dump() for name, one in context.manifest.items()},
+                "lock": "" if context.is_fork else context.lock,
+                "manifest": {name: one.model_dump() for name, one in objects.items()},
                 "run_url": context.run_url,
             },
             repository,
@@ -99,7 +101,7 @@ def _of_main(api: Api | None, root: Path, repository: Path, remote: str | None, 
     decision = _decision(root)
     commit = head_of(repository)[0]
     lock = root / "dvc.lock"
-    is_recorded = _record(
+    record, is_recorded = _record(
         {
             "decision": decision,
             "commit": commit,
@@ -111,10 +113,10 @@ def _of_main(api: Api | None, root: Path, repository: Path, remote: str | None, 
         repository,
         remote,
     )
-    verdict = str(decision["verdict"])
+    verdict, said = record.verdict, _description(record.decision)
     if api is None or commit == "unknown":
-        return Conclusion(verdict, f"{verdict}: {_description(decision)}", is_recorded)
-    return _say(api, commit, verdict, _description(decision), run_url)._replace(recorded=is_recorded)
+        return Conclusion(verdict, f"{verdict}: {said}", is_recorded)
+    return _say(api, commit, verdict, said, run_url)._replace(recorded=is_recorded)
 
 
 def _decision(root: Path) -> dict[str, Any]:
@@ -131,31 +133,52 @@ def _manifest(root: Path) -> dict[str, Any]:
     return {name: Output.model_validate(one).model_dump() for name, one in found.items()}
 
 
-def _record(values: Mapping[str, Any], repository: Path, remote: str | None) -> bool:
+def _record(values: Mapping[str, Any], repository: Path, remote: str | None) -> tuple[Record, bool]:
+    """Return the decision as it counts, and whether it had to be written."""
     decision = values["decision"]
     about = {key: decision[key] for key in ("input_digest", "verdict", "created")}
     try:
         record = Record.model_validate({"schema_version": 1, **about, **values})
     except ValidationError as error:
         raise ConfigError(f"the decision cannot be recorded: {error.errors(include_url=False)[0]['msg']}") from None
-    if not may_replace(records.read(record.input_digest, repository, remote), record):
-        return False
+    old = records.read(record.input_digest, repository, remote)
+    if record.pull_request is None:
+        record = inherited(record, old)
+    if record == old or not may_replace(old, record):
+        return record, False
     whose = f"pull request {record.pull_request}" if record.pull_request else f"commit {record.commit[:12]}"
     records.write(record.as_file(), f"Decide {whose}: {record.verdict}", repository, remote=remote)
-    return True
+    return record, True
 
 
 def may_replace(old: Record | None, new: Record) -> bool:
     """Tell whether a decision may take the place of an earlier one about the same inputs.
 
-    What can be trusted gives way only to main, and a pass only where other gates gave it: a pull request that changes
-    nothing but a workflow has main's own digest, and rows that it may have forged.
+    What can be trusted gives way only to main, which knows what its own run computed: a pull request that changes
+    nothing but a workflow has main's own digest, and rows that it may have forged. Its own pass a pull request can take
+    back, as when the approval is dismissed that lifted it.
+    """
+    if old is None or not old.is_trusted or new.pull_request is None:
+        return True
+    return old.pull_request == new.pull_request and new.verdict != "pass"
+
+
+def inherited(new: Record, old: Record | None) -> Record:
+    """Return main's decision with what stays true of the earlier one: its pull request, and who approved.
+
+    An approval lifts `manual_review` here too. `fail` and `error` are recorded as they are.
     """
     if old is None or not old.is_trusted:
-        return True
-    if new.pull_request is not None:
-        return False
-    return old.verdict != "pass" or old.decision.get("gates_sha256") != new.decision.get("gates_sha256")
+        return new
+    new = new.model_copy(
+        update={"approval": new.approval or old.approval, "replaces": old.pull_request or old.replaces}
+    )
+    if new.approval is None or new.verdict != "manual_review":
+        return new
+    said = f"approved by {new.approval.user} at {new.approval.at}"
+    lifted = {"verdict": "pass", "approval": new.approval.model_dump()}
+    reasons = [said, *new.decision.get("reasons", [])]
+    return new.model_copy(update={"verdict": "pass", "decision": {**new.decision, **lifted, "reasons": reasons}})
 
 
 def _description(decision: Mapping[str, Any]) -> str:

@@ -81,16 +81,7 @@ def _commits(root: Path) -> dict[str, str]:
             "GITHUB_EVENT_PATH: pull_request lacks head.sha or base.sha; this is no event of GitHub"
         ) from None
     # The event's base can be older than the one that GitHub merged with.
-    parents = _parents(root)
+    parents = git.parents_of_head(root)
     if len(parents) == 2 and parents[1] == wanted:
         base = parents[0]
     return {"head": wanted, "base": base, "merge": commit}
-
-
-def _parents(root: Path) -> list[str]:
-    """Return the parents of the commit that is checked out, which a shallow clone knows as well."""
-    try:
-        lines = git.git(root, "cat-file", "commit", "HEAD").decode(errors="replace").split("\n\n")[0].splitlines()
-    except git.GitFailed:
-        return []
-    return [line.split()[1] for line in lines if line.startswith("parent ")]

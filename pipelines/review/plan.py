@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -9,7 +10,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from pipelines.core import git
 from pipelines.core.errors import ConfigError, one_line
+from pipelines.core.github.event import read_event
 
 TRAINING = "train"
 EVERYTHING = "*"
@@ -138,6 +141,17 @@ def _facts(stage: Any) -> Stage:
     if stage.is_data_source:  # NAME.dvc: what changes is the file that names the data
         files.append(stage.path_in_repo)
     return Stage(stage.addressing, tuple(files), tuple(params), tuple(out.def_path for out in stage.outs))
+
+
+def base_of(given: str, root: Path = Path()) -> str:
+    """Return the commit that a pull request was merged with, where that merge is checked out; else the given one.
+
+    An event's base can be older than the merge, and main's own changes since would count as the pull request's.
+    """
+    event: Any = read_event().get("pull_request") if os.environ.get("GITHUB_EVENT_PATH") else None
+    head = (event.get("head") or {}).get("sha") if isinstance(event, dict) else None
+    parents = git.parents_of_head(root)
+    return parents[0] if len(parents) == 2 and parents[1] == head else given
 
 
 def changed_files(base: str, root: Path = Path(), head: str = "HEAD") -> list[str]:

@@ -79,8 +79,8 @@ def _lineage(root: Path, record: Record, git_remote: str | None) -> dict[str, st
     approval: Any = read_json(root / "evaluation/decision.json").get("approval")
     if approval is None and kept is not None and kept.approval is not None:
         approval = kept.approval.model_dump()
-    if kept is not None and kept.pull_request:
-        tags["gatehouse.pull_request"] = str(kept.pull_request)
+    if kept is not None and (number := kept.pull_request or kept.replaces):
+        tags["gatehouse.pull_request"] = str(number)
     tags["gatehouse.approval"] = json.dumps(approval, ensure_ascii=False, sort_keys=True) if approval else "none"
     return tags
 

@@ -21,8 +21,14 @@ from pipelines.review.remote import MD5, Remote
 from pipelines.review.reproduction import CONNECTIONS, adopt, opened
 
 
+class Absent(ServiceError):
+    """No remote holds a file that the decision names; nothing is known to be wrong with the others."""
+
+
 def take_over(urls: Sequence[str], root: Path = Path(), *, git_remote: str | None = "origin") -> str:
-    """Write the `dvc.lock` of this tree's decision and check out its outputs; where nobody has decided, do nothing.
+    """Write the `dvc.lock` of this tree's decision and check out its outputs.
+
+    Where nobody has decided, or a file is gone, nothing is done: what is not there is computed.
 
     Args:
         urls: DVC remotes to look in; below each, the folder of the pull request too.
@@ -30,10 +36,10 @@ def take_over(urls: Sequence[str], root: Path = Path(), *, git_remote: str | Non
         git_remote: Where the records lie.
 
     Returns:
-        One line that says what was taken.
+        One line that says what was taken, or why nothing was.
 
     Raises:
-        ServiceError: A file is missing or is not the one that the record names; the cache and `dvc.lock` are as before.
+        ServiceError: A file is not the one that the record names; the cache and `dvc.lock` are as before.
         ConfigError: The record is broken.
     """
     record = read(input_digest(root), root, git_remote)
@@ -43,7 +49,10 @@ def take_over(urls: Sequence[str], root: Path = Path(), *, git_remote: str | Non
         number = record.pull_request
         places = [where for url in urls for where in (url, *([f"{url.rstrip('/')}/pr/{number}"] if number else []))]
         remotes = [Remote(place, repo.config) for place in places]
-        taken = _take(repo, record, remotes)
+        try:
+            taken = _take(repo, record, remotes)
+        except Absent as error:
+            return f"{error}: nothing taken over, it is computed"
         write_text(root / "dvc.lock", record.lock)
     _check_out(root, taken)
     whose = f"pull request {number}" if number else f"commit {record.commit[:12]}"
@@ -70,7 +79,12 @@ def _take(repo: Any, record: Record, remotes: Sequence[Remote]) -> list[str]:
     cache = repo.cache.local
     with tempfile.TemporaryDirectory(dir=repo.tmp_dir) as folder:
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            found = list(pool.map(partial(_fetch, cache, remotes, Path(folder)), wanted.items()))
+            fetched = list(pool.map(partial(_fetch, cache, remotes, Path(folder)), wanted.items()))
+        found = [one for one in fetched if one is not None]
+        if len(found) < len(wanted):  # told only here, so that a file that is altered is told first
+            name = next(name for name, one in zip(wanted, fetched, strict=True) if one is None)
+            where = ", ".join(remote.shown for remote in remotes)
+            raise Absent(f"{one_line(name, 200)}: no remote holds what the decision names ({where})")
         for md5, data in lists.items():
             beside = Path(folder) / secrets.token_hex(8)
             beside.write_bytes(data)
@@ -94,8 +108,14 @@ def _belongs(name: str, output: str) -> bool:
     return name == output or name.startswith(f"{output}/")
 
 
-def _fetch(cache: Any, remotes: Sequence[Remote], folder: Path, wanted: tuple[str, File]) -> tuple[str, Path | None]:
-    """Copy one file into `folder` and hold it against the record; None where the cache has it already."""
+def _fetch(
+    cache: Any, remotes: Sequence[Remote], folder: Path, wanted: tuple[str, File]
+) -> tuple[str, Path | None] | None:
+    """Copy one file into `folder` and hold it against the record; without a path where the cache has it already.
+
+    Returns:
+        Its MD5 and the copy; None where nobody has it.
+    """
     name, file = wanted
     kept = Path(cache.oid_to_path(file.md5))
     with contextlib.suppress(FileNotFoundError):
@@ -111,10 +131,7 @@ def _fetch(cache: Any, remotes: Sequence[Remote], folder: Path, wanted: tuple[st
                 f"{remote.shown}: {one_line(name, 200)}: SHA-256 is not the one that the decision names; nothing taken"
             )
         return file.md5, beside
-    raise ServiceError(
-        f"{one_line(name, 200)}: no remote holds what the decision names ({', '.join(one.shown for one in remotes)}); "
-        "run again without --take-over to compute it"
-    )
+    return None
 
 
 def _check_out(root: Path, outputs: Sequence[str]) -> None:

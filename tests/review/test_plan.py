@@ -12,7 +12,16 @@ import pytest
 import yaml
 
 from pipelines.core.errors import ConfigError
-from pipelines.review.plan import EVERYTHING, Stage, changed_files, changed_params, is_harmless, plan, read_stages
+from pipelines.review.plan import (
+    EVERYTHING,
+    Stage,
+    base_of,
+    changed_files,
+    changed_params,
+    is_harmless,
+    plan,
+    read_stages,
+)
 from scripts.plan import shards_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -133,6 +142,26 @@ def history(tmp_path: Path) -> Path:
 def test_only_the_branchs_own_changes_count_and_a_rename_is_two(history: Path) -> None:
     assert sorted(changed_files("main", history)) == ["README.md", "a\nb.txt", "params.yaml"]
     assert changed_params("main", history) == {"train.epochs"}
+
+
+def test_what_main_did_since_the_events_base_is_none_of_the_pull_requests_changes(
+    history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=history, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    old, head, newer = git("rev-parse", "main~1"), git("rev-parse", "change"), git("rev-parse", "main")
+    git("switch", "--quiet", "--detach", "main")
+    git("merge", "--quiet", "--no-ff", "--message", "Merge", "change")
+    (tmp_path / "event.json").write_text(json.dumps({"pull_request": {"head": {"sha": head}, "base": {"sha": old}}}))
+    assert base_of(old, history) == old, "without an event a merge can be anybody's"
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
+    assert base_of(old, history) == newer
+    assert "dvc.yaml" in changed_files(old, history)
+    assert sorted(changed_files(base_of(old, history), history)) == ["README.md", "a\nb.txt", "params.yaml"]
+    git("switch", "--quiet", "--detach", "change")
+    assert base_of(old, history) == old, "no merge is checked out"
 
 
 def test_parameters_that_cannot_be_read_are_all_changed(history: Path) -> None:

@@ -275,15 +275,32 @@ def test_an_object_of_the_right_md5_and_another_sha256_is_refused(
     assert not (main.folder / "dvc.lock").exists()
 
 
-def test_an_object_that_is_gone_or_a_manifest_that_lacks_it_is_told(
+def test_an_object_that_is_gone_is_computed_and_one_that_is_altered_is_refused(
     done: Done, recorded: dict[str, Any], tmp_path: Path
 ) -> None:
     main = done.repository.clone(tmp_path / "main")
-    md5 = recorded["objects"][ADAPTER]["md5"]
     shutil.copytree(done.remote, tmp_path / "remote")
-    (tmp_path / "remote/pr/3/files/md5" / md5[:2] / md5[2:]).unlink()
-    said = main.run("scripts.reproduce", f"--pull={tmp_path}/remote", "--take-over")
-    assert f"{ADAPTER}: no remote holds what the decision names" in ended(said, 5)
+    gone, other = (
+        tmp_path / "remote/pr/3/files/md5" / md5[:2] / md5[2:]
+        for md5 in (recorded["objects"][name]["md5"] for name in (ADAPTER, "models/candidate/training.json"))
+    )
+    gone.unlink()
+    kept = other.read_bytes()
+    other.chmod(0o644)
+    other.write_bytes(b"x" + kept[1:])
+    command = "scripts.reproduce", "--until", "fetch", f"--pull={tmp_path}/remote", "--take-over"
+    assert "models/candidate/training.json" in ended(main.run(*command), 5)
+    other.write_bytes(kept)
+    said = main.run(*command)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"{ADAPTER}: no remote holds what the decision names" in said.stdout
+    assert "nothing taken over, it is computed" in said.stdout
+
+
+def test_a_manifest_that_lacks_what_the_lock_names_is_told(
+    done: Done, recorded: dict[str, Any], tmp_path: Path
+) -> None:
+    main = done.repository.clone(tmp_path / "main")
     record(done.repository, {name: one for name, one in recorded["objects"].items() if name != ADAPTER})
     try:
         said = main.run("scripts.reproduce", f"--pull={done.remote}", "--take-over")
