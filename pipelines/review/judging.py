@@ -17,6 +17,7 @@ from pipelines.evaluation.baseline import Baseline
 from pipelines.evaluation.deciding.caps import unmeasured
 from pipelines.evaluation.deciding.judgement import write_decision
 from pipelines.review import approval, plan, pull_request
+from pipelines.review.bases import other_bases
 from pipelines.review.changes import Changes, changes, code_changed
 from pipelines.review.context import Context
 from pipelines.review.earlier import earlier_code
@@ -137,6 +138,7 @@ def _prepare(
         return _unevaluated(api, found, known, paths, Changes(code=code_changed(paths), origin=tuple(fork)), root)
     if artifact is None:
         raise ConfigError("the run handed nothing over; run it again")
+    fork += other_bases(api, found, run, main=main)
     fork += earlier_code(api, found, run, root, tip)
     with tempfile.TemporaryDirectory() as folder:
         staged, before = Path(folder) / "staged", Path(folder) / "before"

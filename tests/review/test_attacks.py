@@ -393,6 +393,57 @@ def test_a_fork_cannot_speak_for_a_branch_of_the_same_name_here(world: World) ->
     assert world.judge(event, world.evaluate(head))[0].state == "closed"
 
 
+def another_base(world: World) -> None:
+    evil = world.change({"pipelines/code.py": "A = 'forged'\n"}, "evil-base")
+    git(world.dev, "push", "--quiet", "--force", "origin", f"{evil}:evil-base")
+
+
+@pytest.mark.parametrize("state", ["open", "closed"])
+def test_a_run_of_the_same_branch_to_another_base_never_passes(world: World, state: str) -> None:
+    another_base(world)
+    head = world.change(BETTER)
+    world.open(8, head, base_branch="evil-base", state=state)
+    context, concluded = world.ask(head, world.evaluate(head))  # run 77 may be that of pull request 8
+    assert concluded.verdict == "manual_review", concluded
+    assert "pull request 8 to another base" in context.caps[0]
+
+
+@pytest.mark.parametrize("event", ["base_ref_changed", "automatic_base_change_succeeded"])
+def test_a_run_from_before_the_base_was_changed_never_passes(world: World, event: str) -> None:
+    another_base(world)
+    head = world.change(BETTER)
+    world.open(7, head, base_branch="evil-base")
+    run = world.event(head)
+    assert world.judge(run, world.evaluate(head))[0].state == "closed"
+    world.github.retarget(7, "main", event)  # which starts no run
+    world.github.review(7, "eve", "COMMENTED", head)
+    world.github.runs = [run["workflow_run"]]
+    woken = world.event(head, id=78, path=".github/workflows/review.yml", event="pull_request_review")
+    context, concluded = world.judge(woken, world.evaluate(head))
+    assert concluded.verdict == "manual_review", concluded
+    assert "the base of pull request 7 was changed" in context.caps[0]
+
+
+def test_a_pull_request_that_was_moved_to_main_and_closed_is_not_forgotten(world: World) -> None:
+    another_base(world)
+    head = world.change(BETTER)
+    world.open(8, head, base_branch="evil-base")
+    world.github.retarget(8, "main")
+    world.github.pulls[8]["state"] = "closed"
+    context, concluded = world.ask(head, world.evaluate(head))
+    assert concluded.verdict == "manual_review", concluded
+    assert "the base of pull request 8 was changed" in context.caps[0]
+
+
+def test_more_events_than_are_read_are_no_proof(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.review import bases
+
+    monkeypatch.setattr(bases, "MOST_EVENTS", 40)
+    head = world.change(BETTER)
+    world.github.events[7] = [{"id": number, "event": "labeled"} for number in range(41)]
+    assert world.ask(head, world.evaluate(head))[1].verdict == "manual_review"
+
+
 # --- what it changes ------------------------------------------------------------------------------------------
 
 

@@ -203,6 +203,7 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", r"pulls/(\d+)/files", _of_pull("files")),
     ("GET", r"issues/(\d+)/comments", _comments),
     ("POST", r"issues/(\d+)/comments", _create_comment),
+    ("GET", r"issues/(\d+)/events", _of_pull("events")),
     *((method, r"issues/comments/(\d+)", _comment) for method in ("GET", "PATCH", "DELETE")),
     ("POST", "statuses/([^/]+)", _set_status),
     ("GET", "commits/([^/]+)/statuses", _statuses),
