@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.core import git
+from pipelines.core.errors import ConfigError
 from pipelines.core.github.api import Api
 from pipelines.review.changes import is_data
 from pipelines.review.pull_request import SHA, PullRequest, Run
@@ -53,13 +54,9 @@ def _has_code(root: Path, tip: str, head: str) -> bool:
     """Tell whether a head changes code against main; one that nobody can look at counts as if it did."""
     try:
         if git.commit_of(root, head) is None:
-            access = git.credentials(root, "origin")
-            fetch = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--end-of-options", "origin", head)
-            git.git(root, *fetch, environment=access)
+            git.fetch_untrusted(root, head)
         start = git.git(root, "merge-base", "--end-of-options", tip, head).decode().strip()
-        said = git.git(root, "diff-tree", "-r", "-z", "--no-renames", "--end-of-options", start, head)
-    except git.GitFailed:
+        changed = git.changed_between(root, start, head)
+    except (git.GitFailed, ConfigError):
         return True
-    words = said.decode(errors="surrogateescape").split("\0")
-    changed = zip(words[0::2], words[1::2], strict=False)
-    return any(not is_data(path, about.split()[1].replace("000000", "")) for about, path in changed)
+    return any(not is_data(path, mode) for path, mode in changed.items())

@@ -550,6 +550,53 @@ def test_a_declared_file_that_is_a_link_or_gone_is_an_error(world: World, name: 
         assert "root:" not in context.reason
 
 
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_a_tree_that_leads_out_of_the_folder_writes_nothing(
+    world: World, is_checked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.core import git as objects
+
+    if not is_checked:  # as if Git had let the objects in
+        words = ("fetch", "--quiet", "--end-of-options", "origin")
+        monkeypatch.setattr(objects, "fetch_untrusted", lambda root, what: objects.git(root, *words, what))
+    target = world.main / "pipelines/code.py"
+    before = target.read_bytes()
+    honest = world.evaluate(world.change(BETTER))
+    blob = git(world.dev, "rev-parse", "HEAD:docs/a.md")
+    entry = b"100644 ../../pipelines/code.py\0" + bytes.fromhex(blob)
+    tree = literal(world, entry)
+    listed = git(world.dev, "ls-tree", "HEAD").splitlines()
+    kept = [line for line in listed if not line.endswith("\tprompts")]
+    assert len(kept) == len(listed) - 1
+    made = objects.git(world.dev, "mktree", "-z", stdin="\0".join([*kept, f"040000 tree {tree}\tprompts"]).encode())
+    head = git(world.dev, "commit-tree", "-p", "origin/main", "-m", "Forge", made.decode().strip())
+    git(world.dev, "push", "--quiet", "--force", "origin", f"{head}:refs/heads/change")
+    seal(honest, head=head, base=git(world.dev, "rev-parse", "origin/main"))
+    context, concluded = world.ask(head, honest)
+    assert (context.state, concluded.verdict) == ("failed", "error")
+    assert ("no plain path" in context.reason, "git fetch" in context.reason) == (not is_checked, is_checked)
+    assert target.read_bytes() == before
+
+
+def literal(world: World, entries: bytes) -> str:
+    from pipelines.core import git as objects
+
+    write = ("hash-object", "-t", "tree", "-w", "--literally", "--stdin")
+    return objects.git(world.dev, *write, stdin=entries).decode().strip()
+
+
+def test_a_folder_with_a_way_out_is_not_written_through(world: World, tmp_path: Path) -> None:
+    from pipelines.core.errors import ConfigError
+    from pipelines.review.revision import lay_out
+
+    (tmp_path / "to").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "to/prompts").symlink_to(tmp_path / "outside")
+    with pytest.raises(ConfigError, match="leads out of the folder"):
+        lay_out(world.main, "HEAD", tmp_path / "to")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
 def test_params_that_grow_without_end_are_an_error(world: World) -> None:
     laughs = "a: &a [x, x]\n" + "".join(
         f"{chr(98 + at)}: &{chr(98 + at)} [*{chr(97 + at)}, *{chr(97 + at)}]\n" for at in range(25)
