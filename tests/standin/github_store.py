@@ -29,6 +29,7 @@ class Store:
         self.collaborators: dict[str, str] = {}  # login -> admin, maintain, write, triage, read
         self.teams: dict[str, list[str]] = {}  # "organisation/slug" -> members
         self.runs: list[dict[str, Any]] = []  # newest first, as Actions lists them
+        self.activities: list[dict[str, Any]] = []  # of references, newest first
         self.artifacts: dict[int, list[dict[str, Any]]] = {}
         self.settings: dict[str, Any] = {  # by path under the repository: a list is a collection
             "": {"full_name": repository, "default_branch": "main", "private": False, "visibility": "public",
