@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipelines.core.errors import ConfigError, ServiceError, one_line
 
 LINK, MODULE = "120000", "160000"  # modes of a symbolic link and of a submodule
 SECONDS = 300
+UNSOUND = re.compile(r"\bfsck error\b|\bobject [0-9a-f]{40,64}: [A-Za-z]+:")  # Git's own words for a malformed object
 
 
 class GitFailed(ServiceError):
@@ -54,6 +56,7 @@ def git(
         GitFailed: It ended with an error, or took too long.
     """
     variables = {**os.environ, "GIT_TERMINAL_PROMPT": "0", **(environment or {})}
+    command = arguments[2 if arguments[0] == "-c" else 0]
     try:
         return subprocess.run(
             ["git", *arguments], cwd=root, env=variables, input=stdin, capture_output=True, check=True, timeout=seconds
@@ -61,11 +64,11 @@ def git(
     except FileNotFoundError:
         raise ConfigError("git is not installed; install it") from None
     except subprocess.TimeoutExpired:
-        raise GitFailed(f"git {arguments[0]} took more than {seconds} s; try again later") from None
+        raise GitFailed(f"git {command} took more than {seconds} s; try again later") from None
     except subprocess.CalledProcessError as error:
         said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
         cause = next((line for line in said if line.startswith(("fatal:", "error:", " ! "))), (said or [""])[0])
-        raise GitFailed(f"git {arguments[0]}: {one_line(cause.strip(), 300) or error.returncode}") from None
+        raise GitFailed(f"git {command}: {one_line(cause.strip(), 300) or error.returncode}") from None
 
 
 def is_repository(root: Path) -> bool:
@@ -95,10 +98,32 @@ def parents_of_head(root: Path) -> list[str]:
     return [line.split()[1] for line in lines if line.startswith("parent ")]
 
 
+def fetch_untrusted(root: Path, what: str, remote: str = "origin") -> None:
+    """Bring what anybody may have pushed into the object store, if its objects are what Git itself would write.
+
+    Args:
+        root: Folder inside the repository.
+        what: A reference or a commit of the remote's.
+        remote: Its name.
+
+    Raises:
+        ConfigError: An object is malformed, such as a tree whose names lead out of it.
+        GitFailed: There is no such thing, or the remote cannot be reached.
+    """
+    words = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--end-of-options", remote, what)
+    try:
+        git(root, "-c", "fetch.fsckObjects=true", *words, environment=credentials(root, remote))
+    except GitFailed as error:
+        if UNSOUND.search(str(error)):
+            raise ConfigError(f"{error}: it holds an object that Git itself would not write; rebase it") from None
+        raise
+
+
 def files_of(root: Path, tree: str) -> dict[str, Entry]:
     """Return every file of a commit or tree by its path from the top.
 
     Raises:
+        ConfigError: A path leads out of the tree, or stands there twice.
         GitFailed: There is no such tree here.
     """
     listed = git(root, "ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", tree)
@@ -107,8 +132,35 @@ def files_of(root: Path, tree: str) -> dict[str, Entry]:
         if line:
             about, path = line.split("\t", 1)
             mode, _, oid, size = about.split()
-            found[path] = Entry(mode, oid, 0 if size == "-" else int(size))
+            if path in found:
+                raise ConfigError(
+                    f"{one_line(path, 200)}: stands in the tree twice; no commit that Git makes does that"
+                )
+            found[_plain(path)] = Entry(mode, oid, 0 if size == "-" else int(size))
     return found
+
+
+def changed_between(root: Path, before: str, after: str) -> dict[str, str]:
+    """Return every path that differs between two commits or trees, with its mode afterwards, empty where it is gone.
+
+    Raises:
+        ConfigError: A path leads out of the tree.
+        GitFailed: There is no such tree here.
+    """
+    said = git(root, "diff-tree", "-r", "-z", "--no-renames", "--end-of-options", before, after)
+    words = said.decode(errors="surrogateescape").split("\0")
+    found = {}
+    for about, path in zip(words[0::2], words[1::2], strict=False):
+        mode = about.split()[1]
+        found[_plain(path)] = "" if mode == "000000" else mode
+    return found
+
+
+def _plain(path: str) -> str:
+    """Return a path of a tree; Git reads trees with names that it would never write, and so may others."""
+    if any(part.casefold() in ("", ".", "..", ".git") for part in path.split("/")):
+        raise ConfigError(f"{one_line(path, 200)}: is no plain path of a tree; no commit that Git makes has one")
+    return path
 
 
 def contents_of(root: Path, oids: Iterable[str]) -> Iterator[bytes]:

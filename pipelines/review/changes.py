@@ -52,7 +52,7 @@ class Changes(NamedTuple):
         gates: Rules loosened.
         suites: Suites, checks, judges and models weakened or replaced.
         rows: Rows removed, relabelled, diluted or given away.
-        origin: A fork, or a base that has moved on.
+        origin: A fork, a base that has moved on, or one of several.
     """
 
     code: tuple[str, ...] = ()

@@ -1,22 +1,29 @@
-"""Earlier pushes of a pull request: what they executed could have left forged entries in the caches that it reads."""
+"""Earlier pushes of a branch: what they executed could have left forged entries in the caches that it reads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from pipelines.core import git
+from pipelines.core.errors import ConfigError
 from pipelines.core.github.api import Api
+from pipelines.core.github.replies import NotFound, Refused
 from pipelines.review.changes import is_data
 from pipelines.review.pull_request import SHA, PullRequest, Run
 
 SHOWN = 3
+MOST_LISTED = 4000
+MOST_HEADS = 200  # each may have to be fetched
 
 
 def earlier_code(api: Api, found: PullRequest, run: Run, root: Path, tip: str) -> list[str]:
-    """Say which earlier heads of a pull request changed code that is no longer changed by now.
+    """Say which earlier heads of a pull request's branch changed code that is no longer changed by now.
 
     Answers and objects that a run computes are kept for the next push. A push whose code forged them, followed by one
-    without that code, would else look like a change of data alone.
+    without that code, would else look like a change of data alone. It makes no difference when that was: a cache that
+    is read stays, and a push can fill it before there is any pull request.
 
     Args:
         api: The repository.
@@ -28,7 +35,11 @@ def earlier_code(api: Api, found: PullRequest, run: Run, root: Path, tip: str) -
     Returns:
         One sentence, or none.
     """
-    heads = [head for head in _heads(api, found, run) if _has_code(root, tip, head)]
+    listed = list(islice(chain(_pushed(api, found, run), _ran(api, run)), MOST_LISTED + 1))
+    known = [head for head in dict.fromkeys(listed) if SHA.fullmatch(head) and head.strip("0") and head != found.head]
+    if len(listed) > MOST_LISTED or len(known) > MOST_HEADS:
+        return ["its branch has had more pushes than are looked at here; one of a new name has none"]
+    heads = [head for head in known if _has_code(root, tip, head)]
     if not heads:
         return []
     more = f" and {len(heads) - SHOWN} more" if len(heads) > SHOWN else ""
@@ -36,30 +47,37 @@ def earlier_code(api: Api, found: PullRequest, run: Run, root: Path, tip: str) -
     return [f"an earlier push ({shown}{more}) changed code, which can have forged what later ones took from its caches"]
 
 
-def _heads(api: Api, found: PullRequest, run: Run) -> list[str]:
-    """Return the heads of the branch that workflows ran on since the pull request was opened, the newest first."""
-    since = str(api.get(f"/repos/{{repository}}/pulls/{found.number}").get("created_at") or "")
-    values = api.pages("/repos/{repository}/actions/runs", event="pull_request", branch=run.branch)
-    heads = [
-        str(value.get("head_sha"))
-        for value in values
-        if (value.get("head_repository") or {}).get("full_name") == run.repository
-        and str(value.get("created_at") or since) >= since
-    ]
-    return [head for head in dict.fromkeys(heads) if SHA.fullmatch(head) and head != found.head]
+def _pushed(api: Api, found: PullRequest, run: Run) -> Iterator[str]:
+    """Yield what the branch has pointed at, also before the pull request: nobody can delete a push, as they can a run.
+
+    A GitHub without that list, and one that does not show it to us, yields nothing; nor is a fork's branch in it.
+    """
+    if found.is_fork:
+        return
+    try:
+        for value in api.pages("/repos/{repository}/activity", ref=f"refs/heads/{run.branch}"):
+            yield from (str(value.get("after")), str(value.get("before")))
+    except NotFound:
+        return
+    except Refused as error:
+        if error.status != 403:
+            raise
+
+
+def _ran(api: Api, run: Run) -> Iterator[str]:
+    """Yield the heads of the branch that any workflow ran on, whatever started it: all of them can write its caches."""
+    for value in api.pages("/repos/{repository}/actions/runs", branch=run.branch):
+        if (value.get("head_repository") or {}).get("full_name") == run.repository:
+            yield str(value.get("head_sha"))
 
 
 def _has_code(root: Path, tip: str, head: str) -> bool:
     """Tell whether a head changes code against main; one that nobody can look at counts as if it did."""
     try:
         if git.commit_of(root, head) is None:
-            access = git.credentials(root, "origin")
-            fetch = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--end-of-options", "origin", head)
-            git.git(root, *fetch, environment=access)
+            git.fetch_untrusted(root, head)
         start = git.git(root, "merge-base", "--end-of-options", tip, head).decode().strip()
-        said = git.git(root, "diff-tree", "-r", "-z", "--no-renames", "--end-of-options", start, head)
-    except git.GitFailed:
+        changed = git.changed_between(root, start, head)
+    except (git.GitFailed, ConfigError):
         return True
-    words = said.decode(errors="surrogateescape").split("\0")
-    changed = zip(words[0::2], words[1::2], strict=False)
-    return any(not is_data(path, about.split()[1].replace("000000", "")) for about, path in changed)
+    return any(not is_data(path, mode) for path, mode in changed.items())

@@ -17,6 +17,7 @@ from pipelines.evaluation.baseline import Baseline
 from pipelines.evaluation.deciding.caps import unmeasured
 from pipelines.evaluation.deciding.judgement import write_decision
 from pipelines.review import approval, plan, pull_request
+from pipelines.review.bases import other_bases
 from pipelines.review.changes import Changes, changes, code_changed
 from pipelines.review.context import Context
 from pipelines.review.earlier import earlier_code
@@ -137,6 +138,7 @@ def _prepare(
         return _unevaluated(api, found, known, paths, Changes(code=code_changed(paths), origin=tuple(fork)), root)
     if artifact is None:
         raise ConfigError("the run handed nothing over; run it again")
+    fork += other_bases(api, found, run, main=main)
     fork += earlier_code(api, found, run, root, tip)
     with tempfile.TemporaryDirectory() as folder:
         staged, before = Path(folder) / "staged", Path(folder) / "before"
@@ -167,11 +169,11 @@ def _fetch(root: Path, found: PullRequest, main: str) -> str:
     fetch = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--end-of-options", "origin")
     git.git(root, *fetch, f"+refs/heads/{main}:{tracked}", environment=access)
     try:
-        git.git(root, *fetch, f"refs/pull/{found.number}/head", environment=access)
+        git.fetch_untrusted(root, f"refs/pull/{found.number}/head")
     except git.GitFailed:  # a remote without GitHub's own references
-        git.git(root, *fetch, found.head, environment=access)
+        git.fetch_untrusted(root, found.head)
     if git.commit_of(root, found.head) is None:
-        git.git(root, *fetch, found.head, environment=access)
+        git.fetch_untrusted(root, found.head)
     tip = git.commit_of(root, tracked)
     if tip is None or git.commit_of(root, found.head) is None:
         raise ConfigError("the pull request's head could not be fetched; push again")
@@ -187,14 +189,8 @@ def _common(root: Path, one: str, other: str) -> str | None:
 
 def _changed(root: Path, before: str, after: str) -> dict[str, str]:
     """Return every path that differs, with its mode afterwards, empty where it is gone."""
-    said = git.git(root, "diff-tree", "-r", "-z", "--no-renames", "--end-of-options", before, after)
-    words = said.decode(errors="surrogateescape").split("\0")
-    found = {}
-    for about, path in zip(words[0::2], words[1::2], strict=False):
-        mode = about.split()[1]
-        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        found[shown] = "" if mode == "000000" else mode
-    return found
+    found = git.changed_between(root, before, after)
+    return {path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"): found[path] for path in found}
 
 
 def _needs_evaluation(paths: Mapping[str, str], root: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pipelines.core.errors import ConfigError
@@ -130,16 +130,23 @@ def find(api: Api, run: Run, *, base: str) -> PullRequest | None:
     Returns:
         The open one, else the newest closed one, else None. Its head may have moved on from the run's.
     """
-    owner = run.repository.split("/")[0]
-    if not owner or not run.branch:
-        return None
-    found = [
-        read_pull_request(value)
-        for value in api.pages("/repos/{repository}/pulls", state="all", base=base, head=f"{owner}:{run.branch}")
-        if _comes_from(value, run) and value["base"]["ref"] == base
-    ]
+    found = [one for one in of_branch(api, run, base=base) if one.base == base]
     found.sort(key=lambda one: (one.state != "open", -one.number))
     return found[0] if found else None
+
+
+def of_branch(api: Api, run: Run, **query: str) -> Iterator[PullRequest]:
+    """Yield the pull requests, open and closed, of a run's branch.
+
+    Args:
+        api: The repository.
+        run: Its branch and repository are asked for.
+        query: What else GitHub is to filter by.
+    """
+    owner = run.repository.split("/")[0]
+    if owner and run.branch:
+        values = api.pages("/repos/{repository}/pulls", state="all", head=f"{owner}:{run.branch}", **query)
+        yield from (read_pull_request(value) for value in values if _comes_from(value, run))
 
 
 def _comes_from(value: Mapping[str, Any], run: Run) -> bool:

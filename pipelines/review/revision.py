@@ -32,7 +32,7 @@ def lay_out(root: Path, tree: str, to: Path) -> None:
         to: The folder.
 
     Raises:
-        ConfigError: A file is a link or too large.
+        ConfigError: A file is a link or too large, or its path leads out of the folder.
     """
     entries = git.files_of(root, tree)
     if "params.yaml" not in entries:
@@ -54,6 +54,8 @@ def _write(root: Path, entries: dict[str, git.Entry], paths: Iterable[str], to: 
         raise ConfigError(f"declared files and data have more than {MOST_TOTAL:,} bytes")
     for path, data in zip(paths, git.contents_of(root, (entries[path].oid for path in paths)), strict=True):
         target = to / path
+        if not target.resolve().is_relative_to(to.resolve()):
+            raise ConfigError(f"{one_line(path, 200)}: leads out of the folder that the files are laid out in")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
 

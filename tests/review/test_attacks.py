@@ -393,6 +393,57 @@ def test_a_fork_cannot_speak_for_a_branch_of_the_same_name_here(world: World) ->
     assert world.judge(event, world.evaluate(head))[0].state == "closed"
 
 
+def another_base(world: World) -> None:
+    evil = world.change({"pipelines/code.py": "A = 'forged'\n"}, "evil-base")
+    git(world.dev, "push", "--quiet", "--force", "origin", f"{evil}:evil-base")
+
+
+@pytest.mark.parametrize("state", ["open", "closed"])
+def test_a_run_of_the_same_branch_to_another_base_never_passes(world: World, state: str) -> None:
+    another_base(world)
+    head = world.change(BETTER)
+    world.open(8, head, base_branch="evil-base", state=state)
+    context, concluded = world.ask(head, world.evaluate(head))  # run 77 may be that of pull request 8
+    assert concluded.verdict == "manual_review", concluded
+    assert "pull request 8 to another base" in context.caps[0]
+
+
+@pytest.mark.parametrize("event", ["base_ref_changed", "automatic_base_change_succeeded"])
+def test_a_run_from_before_the_base_was_changed_never_passes(world: World, event: str) -> None:
+    another_base(world)
+    head = world.change(BETTER)
+    world.open(7, head, base_branch="evil-base")
+    run = world.event(head)
+    assert world.judge(run, world.evaluate(head))[0].state == "closed"
+    world.github.retarget(7, "main", event)  # which starts no run
+    world.github.review(7, "eve", "COMMENTED", head)
+    world.github.runs = [run["workflow_run"]]
+    woken = world.event(head, id=78, path=".github/workflows/review.yml", event="pull_request_review")
+    context, concluded = world.judge(woken, world.evaluate(head))
+    assert concluded.verdict == "manual_review", concluded
+    assert "the base of pull request 7 was changed" in context.caps[0]
+
+
+def test_a_pull_request_that_was_moved_to_main_and_closed_is_not_forgotten(world: World) -> None:
+    another_base(world)
+    head = world.change(BETTER)
+    world.open(8, head, base_branch="evil-base")
+    world.github.retarget(8, "main")
+    world.github.pulls[8]["state"] = "closed"
+    context, concluded = world.ask(head, world.evaluate(head))
+    assert concluded.verdict == "manual_review", concluded
+    assert "the base of pull request 8 was changed" in context.caps[0]
+
+
+def test_more_events_than_are_read_are_no_proof(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.review import bases
+
+    monkeypatch.setattr(bases, "MOST_EVENTS", 40)
+    head = world.change(BETTER)
+    world.github.events[7] = [{"id": number, "event": "labeled"} for number in range(41)]
+    assert world.ask(head, world.evaluate(head))[1].verdict == "manual_review"
+
+
 # --- what it changes ------------------------------------------------------------------------------------------
 
 
@@ -497,6 +548,53 @@ def test_a_declared_file_that_is_a_link_or_gone_is_an_error(world: World, name: 
         context, concluded = world.ask(head, honest)
         assert (context.state, concluded.verdict) == ("failed", "error")
         assert "root:" not in context.reason
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_a_tree_that_leads_out_of_the_folder_writes_nothing(
+    world: World, is_checked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.core import git as objects
+
+    if not is_checked:  # as if Git had let the objects in
+        words = ("fetch", "--quiet", "--end-of-options", "origin")
+        monkeypatch.setattr(objects, "fetch_untrusted", lambda root, what: objects.git(root, *words, what))
+    target = world.main / "pipelines/code.py"
+    before = target.read_bytes()
+    honest = world.evaluate(world.change(BETTER))
+    blob = git(world.dev, "rev-parse", "HEAD:docs/a.md")
+    entry = b"100644 ../../pipelines/code.py\0" + bytes.fromhex(blob)
+    tree = literal(world, entry)
+    listed = git(world.dev, "ls-tree", "HEAD").splitlines()
+    kept = [line for line in listed if not line.endswith("\tprompts")]
+    assert len(kept) == len(listed) - 1
+    made = objects.git(world.dev, "mktree", "-z", stdin="\0".join([*kept, f"040000 tree {tree}\tprompts"]).encode())
+    head = git(world.dev, "commit-tree", "-p", "origin/main", "-m", "Forge", made.decode().strip())
+    git(world.dev, "push", "--quiet", "--force", "origin", f"{head}:refs/heads/change")
+    seal(honest, head=head, base=git(world.dev, "rev-parse", "origin/main"))
+    context, concluded = world.ask(head, honest)
+    assert (context.state, concluded.verdict) == ("failed", "error")
+    assert ("no plain path" in context.reason, "git fetch" in context.reason) == (not is_checked, is_checked)
+    assert target.read_bytes() == before
+
+
+def literal(world: World, entries: bytes) -> str:
+    from pipelines.core import git as objects
+
+    write = ("hash-object", "-t", "tree", "-w", "--literally", "--stdin")
+    return objects.git(world.dev, *write, stdin=entries).decode().strip()
+
+
+def test_a_folder_with_a_way_out_is_not_written_through(world: World, tmp_path: Path) -> None:
+    from pipelines.core.errors import ConfigError
+    from pipelines.review.revision import lay_out
+
+    (tmp_path / "to").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "to/prompts").symlink_to(tmp_path / "outside")
+    with pytest.raises(ConfigError, match="leads out of the folder"):
+        lay_out(world.main, "HEAD", tmp_path / "to")
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 def test_params_that_grow_without_end_are_an_error(world: World) -> None:

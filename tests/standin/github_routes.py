@@ -187,6 +187,12 @@ def _runs(github: GitHub, call: Call) -> Answer:
     return Answer(200, items=[shown(one) for one in found], wrapped_as="workflow_runs")
 
 
+def _activities(github: GitHub, call: Call) -> Answer:
+    wanted = call.query.get("ref")  # `refs/heads/NAME` and `NAME` mean the same
+    full = wanted if wanted is None or wanted.startswith("refs/") else f"refs/heads/{wanted}"
+    return Answer(200, items=[shown(one) for one in github.activities if full in (None, one["ref"])])
+
+
 def _run(github: GitHub, call: Call, identity: str) -> Answer:
     found = next((one for one in github.runs if one["id"] == int(identity)), None)
     return Answer(200, shown(found)) if found else Answer(404, NOT_FOUND)
@@ -203,6 +209,7 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", r"pulls/(\d+)/files", _of_pull("files")),
     ("GET", r"issues/(\d+)/comments", _comments),
     ("POST", r"issues/(\d+)/comments", _create_comment),
+    ("GET", r"issues/(\d+)/events", _of_pull("events")),
     *((method, r"issues/comments/(\d+)", _comment) for method in ("GET", "PATCH", "DELETE")),
     ("POST", "statuses/([^/]+)", _set_status),
     ("GET", "commits/([^/]+)/statuses", _statuses),
@@ -211,6 +218,7 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "commits/([^/]+)/pulls", _pulls_of),
     ("GET", "collaborators/([^/]+)/permission", _permission),
     ("GET", "collaborators/([^/]+)", _collaborator),
+    ("GET", "activity", _activities),
     ("GET", "actions/runs", _runs),
     ("GET", "actions/workflows/[^/]+/runs", _runs),
     ("GET", r"actions/runs/(\d+)", _run),

@@ -23,11 +23,13 @@ class Store:
         self.comments: list[dict[str, Any]] = []
         self.reviews: dict[int, list[dict[str, Any]]] = {}
         self.files: dict[int, list[dict[str, Any]]] = {}
+        self.events: dict[int, list[dict[str, Any]]] = {}  # of an issue or pull request, oldest first
         self.statuses: dict[str, list[dict[str, Any]]] = {}  # by commit, oldest first
         self.check_runs: dict[str, list[dict[str, Any]]] = {}
         self.collaborators: dict[str, str] = {}  # login -> admin, maintain, write, triage, read
         self.teams: dict[str, list[str]] = {}  # "organisation/slug" -> members
         self.runs: list[dict[str, Any]] = []  # newest first, as Actions lists them
+        self.activities: list[dict[str, Any]] = []  # of references, newest first
         self.artifacts: dict[int, list[dict[str, Any]]] = {}
         self.settings: dict[str, Any] = {  # by path under the repository: a list is a collection
             "": {"full_name": repository, "default_branch": "main", "private": False, "visibility": "public",
@@ -44,7 +46,7 @@ class Store:
     def load(self, saved: dict[str, Any]) -> None:
         """Take over what `dump` returned, or a part of it."""
         for name, value in saved.items():
-            if name in ("pulls", "reviews", "files", "artifacts"):
+            if name in ("pulls", "reviews", "files", "events", "artifacts"):
                 value = {int(key): one for key, one in value.items()}
             if name in _KEPT:
                 setattr(self, name, value)
@@ -87,6 +89,14 @@ class Store:
     def push(self, number: int, head: str) -> None:
         """Move a pull request's head."""
         self.pulls[number]["head"]["sha"] = head
+
+    def retarget(self, number: int, base_branch: str, event: str = "base_ref_changed") -> None:
+        """Move a pull request to another base, which GitHub remembers as an event."""
+        self.pulls[number]["base"] |= {"ref": base_branch, "label": f"{self.owner}:{base_branch}"}
+        identity = self.next_id()
+        made = {"id": identity, "event": event, "actor": user("dev"), "commit_id": None, "created_at": now(),
+                "url": f"/repos/{self.repository}/issues/events/{identity}"}  # fmt: skip
+        self.events.setdefault(number, []).append(made)
 
     def comment(self, number: int, body: str, login: str) -> dict[str, Any]:
         """Put a comment on an issue or pull request."""
