@@ -70,7 +70,9 @@ ACCEPTED = {
     "self-repository": "`$/actions/x` is unknown to GitHub Enterprise Server and to act; `./actions/x` means the same",
     "dangerous-triggers": "verdict.yml has to run on workflow_run; it checks out main only",
 }
-PIN = re.compile(r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)(?: # .+)?$")
+PIN = re.compile(
+    r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)(?: # .+)?$"
+)
 
 
 class Step(NamedTuple):
@@ -239,6 +241,22 @@ def test_the_judge_checks_out_main_only() -> None:
     for name, job, step in steps():
         if str(step.get("uses", "")).startswith("actions/checkout@") and name != "pull-request.yml":
             assert not {"ref", "repository"} & set(step["with"]), (name, job)
+
+
+def test_a_verdict_that_breaks_says_so_whatever_broke() -> None:
+    body = JOBS["verdict.yml", "verdict"]["steps"]
+    by_id = {step["id"]: at for at, step in enumerate(body) if "id" in step}
+    assert "token" not in body[by_id["find"]]["with"], "whom to tell is known without the App"
+    assert by_id["find"] < by_id["app"]
+    said = body[by_id["broken"] :]
+    assert [step["uses"] for step in said] == ["./actions/conclude", "./actions/conclude", "./actions/comment"]
+    for step in said:
+        assert step["if"].startswith("(failure() || cancelled()) && "), step
+        assert "continue-on-error" not in step, step
+        for key in {"failed", "number", "head"} & set(step["with"]):
+            assert f"steps.receive.outputs.{key} || steps.find" in step["with"][key].replace(".head", f".{key}"), step
+    assert "token" not in said[1]["with"], "where the App's token fails, the job's own is taken"
+    assert said[1]["if"].endswith("steps.broken.outcome == 'failure'")
 
 
 def test_no_expression_is_pasted_into_a_script() -> None:
