@@ -259,6 +259,14 @@ def test_a_verdict_that_breaks_says_so_whatever_broke() -> None:
     assert said[1]["if"].endswith("steps.broken.outcome == 'failure'")
 
 
+def test_the_members_of_teams_are_asked_for_only_where_the_app_may_know_them() -> None:
+    # The action fails on a permission that the installation lacks, and passes an empty one over.
+    found = {name: step["with"]["permission-members"] for name, _, step in steps()
+             if "permission-members" in step.get("with", {})}  # fmt: skip
+    asked = "vars.GATEHOUSE_TEAMS == 'true' && github.event.repository.owner.type == 'Organization' && 'read' || ''"
+    assert found == {"verdict.yml": f"${{{{ {asked} }}}}"}
+
+
 def test_no_expression_is_pasted_into_a_script() -> None:
     for name, job, step in steps():
         assert "${{" not in step.get("run", ""), (name, job)
