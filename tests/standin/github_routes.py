@@ -205,6 +205,14 @@ def _run(github: GitHub, call: Call, identity: str) -> Answer:
     return Answer(200, shown(found)) if found else Answer(404, NOT_FOUND)
 
 
+def _jobs(github: GitHub, call: Call, identity: str) -> Answer:
+    if int(identity) not in github.jobs and not any(one["id"] == int(identity) for one in github.runs):
+        return Answer(404, NOT_FOUND)
+    if call.query.get("filter", "latest") not in ("latest", "all"):
+        return invalid("filter is not included in the list")
+    return Answer(200, items=[shown(one) for one in github.jobs.get(int(identity), [])], wrapped_as="jobs")
+
+
 def _artifacts(github: GitHub, call: Call, identity: str) -> Answer:
     return Answer(200, items=github.artifacts.get(int(identity), []), wrapped_as="artifacts")
 
@@ -227,5 +235,6 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "actions/runs", _runs),
     ("GET", "actions/workflows/[^/]+/runs", _runs),
     ("GET", r"actions/runs/(\d+)", _run),
+    ("GET", r"actions/runs/(\d+)/jobs", _jobs),
     ("GET", r"actions/runs/(\d+)/artifacts", _artifacts),
 ]
