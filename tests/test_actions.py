@@ -143,6 +143,7 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
     ("comment", {"number": "3", "head": "main"}, r"error --head 'main' is not 40 hexadecimal digits"),
     ("comment", {"number": "3", "head": "0" * 40, "state": "pass"}, r"error argument --state: invalid choice.*"),
     ("conclude", {}, r"error .+"),
+    ("conclude", {"failed": "main"}, r"error --failed 'main' is not 40 hexadecimal digits"),
     ("register", {}, r"error params\.yaml: no such file.*"),
     ("noise", {}, r"error params\.yaml: no such file.*"),
     ("noise", {"seeds": "7"}, r"error .*seeds.*"),

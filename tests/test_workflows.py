@@ -277,6 +277,30 @@ def test_the_judge_checks_out_main_only() -> None:
             assert not {"ref", "repository"} & set(step["with"]), (name, job)
 
 
+def test_a_verdict_that_breaks_says_so_whatever_broke() -> None:
+    body = JOBS["verdict.yml", "verdict"]["steps"]
+    by_id = {step["id"]: at for at, step in enumerate(body) if "id" in step}
+    assert "token" not in body[by_id["find"]]["with"], "whom to tell is known without the App"
+    assert by_id["find"] < by_id["app"]
+    said = body[by_id["broken"] :]
+    assert [step["uses"] for step in said] == ["./actions/conclude", "./actions/conclude", "./actions/comment"]
+    for step in said:
+        assert step["if"].startswith("(failure() || cancelled()) && "), step
+        assert "continue-on-error" not in step, step
+        for key in {"failed", "number", "head"} & set(step["with"]):
+            assert f"steps.receive.outputs.{key} || steps.find" in step["with"][key].replace(".head", f".{key}"), step
+    assert "token" not in said[1]["with"], "where the App's token fails, the job's own is taken"
+    assert said[1]["if"].endswith("steps.broken.outcome == 'failure'")
+
+
+def test_the_members_of_teams_are_asked_for_only_where_the_app_may_know_them() -> None:
+    # The action fails on a permission that the installation lacks, and passes an empty one over.
+    found = {name: step["with"]["permission-members"] for name, _, step in steps()
+             if "permission-members" in step.get("with", {})}  # fmt: skip
+    asked = "vars.GATEHOUSE_TEAMS == 'true' && github.event.repository.owner.type == 'Organization' && 'read' || ''"
+    assert found == {"verdict.yml": f"${{{{ {asked} }}}}"}
+
+
 def test_no_expression_is_pasted_into_a_script() -> None:
     for name, job, step in steps():
         assert "${{" not in step.get("run", ""), (name, job)

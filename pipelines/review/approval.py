@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from pipelines.core.errors import ServiceError
 from pipelines.core.github.api import Api, segment
+from pipelines.core.github.replies import NotFound, Refused
 from pipelines.core.records import Approval
 from pipelines.review.pull_request import PullRequest
 
@@ -140,27 +140,50 @@ def ask(api: Api, pull_request: PullRequest, paths: Collection[str], codeowners:
         return Approved(None, "main has no CODEOWNERS, so nobody can lift this; add .github/CODEOWNERS")
     reviews = api.pages(f"/repos/{{repository}}/pulls/{pull_request.number}/reviews")
     known: dict[tuple[str, str], bool] = {}
+    unseen: dict[str, None] = {}
 
     def is_owner(user: str, owner: str) -> bool:
         key = user.casefold(), owner
         if key not in known:
-            known[key] = _is_meant(api, user, owner) and _may_write(api, user)
+            meant = _is_meant(api, user, owner)
+            if meant is None:
+                unseen[owner] = None
+            known[key] = bool(meant) and _may_write(api, user)
         return known[key]
 
-    return approved(reviews, paths, parse(codeowners), pull_request, is_owner)
+    found = approved(reviews, paths, parse(codeowners), pull_request, is_owner)
+    teams = ", ".join(team for team in unseen if team in found.lacking)
+    return found._replace(lacking=f"{found.lacking}; this token cannot see the team {teams}") if teams else found
 
 
-def _is_meant(api: Api, user: str, owner: str) -> bool:
+def _is_meant(api: Api, user: str, owner: str) -> bool | None:
+    """Tell whether a user is who an owner's name means; None where the token may not see the team."""
     name = owner.removeprefix("@")
     if not owner.startswith("@"):
         return False  # an address: nobody can tell whose it is
     if "/" not in name:
         return name.casefold() == user.casefold()
-    organisation, team = name.split("/", 1)
-    path = f"/orgs/{segment(organisation)}/teams/{segment(team)}/memberships/{segment(user)}"
+    organisation, slug = name.split("/", 1)
+    team = f"/orgs/{segment(organisation)}/teams/{segment(slug)}"
     try:
-        return bool(api.get(path).get("state") == "active")
-    except ServiceError:  # no member, or a token that may not see the team: either way nothing is proven
+        return bool(api.get(f"{team}/memberships/{segment(user)}").get("state") == "active")
+    except NotFound:
+        return False if _is_seen(api, team) else None
+    except Refused as error:
+        if error.status != 403:
+            raise
+        return None
+
+
+def _is_seen(api: Api, path: str) -> bool:
+    # GitHub says 404 for no member and for a team that is none of the token's business alike.
+    try:
+        return bool(api.get(path))
+    except NotFound:
+        return False
+    except Refused as error:
+        if error.status != 403:
+            raise
         return False
 
 

@@ -57,6 +57,20 @@ def conclude(
     return _of_main(api, root, repository, remote, run_url)
 
 
+def broke(api: Api, commit: str, *, run_url: str = "") -> Conclusion:
+    """Say of a commit that its verdict came to no end, so that no earlier one stands; nothing is recorded.
+
+    Args:
+        api: GitHub.
+        commit: Whose verdict broke.
+        run_url: The run that was to judge.
+
+    Raises:
+        ServiceError: GitHub cannot be reached.
+    """
+    return _say(api, commit, "error", "the verdict did not come to an end; its log says why", run_url)
+
+
 def _of_pull_request(
     api: Api | None, context: Context, root: Path, repository: Path, remote: str | None, run_url: str
 ) -> Conclusion:

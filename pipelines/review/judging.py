@@ -18,6 +18,7 @@ from pipelines.evaluation.deciding.caps import unmeasured
 from pipelines.evaluation.deciding.judgement import write_decision
 from pipelines.review import approval, plan, pull_request
 from pipelines.review.bases import other_bases
+from pipelines.review.breakage import place
 from pipelines.review.changes import Changes, changes, code_changed
 from pipelines.review.context import Context
 from pipelines.review.earlier import earlier_code
@@ -73,9 +74,8 @@ def find(api: Api, event: Mapping[str, Any], main: str) -> Found:
     about = about.model_copy(update={"run_url": run.url})
     if run.conclusion != "success":
         said = run.conclusion if run.conclusion.isidentifier() else "unknown"
-        return Found(
-            _now(about, "failed", f"the evaluation ended with {said!r}; its log says why: {run.url}"), found, run
-        )
+        where = f"{place(api, run.id)}; its log says why: {run.url}"
+        return Found(_now(about, "failed", f"the evaluation ended with {said!r}{where}"), found, run)
     return Found(about, found, run)
 
 

@@ -24,6 +24,7 @@ KNOWN_VARIABLES = [
     "GATEHOUSE_REMOTE",
     "GATEHOUSE_RUNNER",
     "GATEHOUSE_SHARDS",
+    "GATEHOUSE_TEAMS",
     "GATEHOUSE_TIMEOUT_MINUTES",
 ]
 
@@ -184,6 +185,8 @@ def _wrong_value(name: str, value: str) -> str | None:
         return 'JSON is needed: a label in quotes, or a list such as ["self-hosted", "gpu"]'
     if name == "GATEHOUSE_LOCK" and value not in ("auto", "cpu", "cuda"):
         return "auto, cpu or cuda is needed"
+    if name == "GATEHOUSE_TEAMS" and value not in ("true", "false"):
+        return "true or false, in quotes, is needed"
     whole = {"GATEHOUSE_SHARDS": 256, "GATEHOUSE_TIMEOUT_MINUTES": 7200, APP_VARIABLE: 2**53}
     if name in whole and not (re.fullmatch(r"[1-9][0-9]{0,15}", value) and int(value) <= whole[name]):
         return f"a whole number from 1 to {whole[name]:,}, in quotes, is needed"

@@ -34,13 +34,20 @@ def test_an_api_that_is_down_for_a_while_delays_the_verdict(project: Project) ->
     assert len(pull.comments) == 1
 
 
-def test_a_token_that_has_expired_never_turns_the_status_green(project: Project) -> None:
+@pytest.mark.parametrize("what", ["token", "key"])
+def test_an_app_whose_token_has_expired_or_whose_key_is_gone_ends_in_an_error(project: Project, what: str) -> None:
     pull = project.open(DOCS)
-    del project.github.tokens["app-token"]
+    if what == "token":
+        del project.github.tokens["app-token"]
+    else:
+        project.secrets["GATEHOUSE_APP_KEY"] = ""
     outcome = pull.run()
     assert outcome.judged.conclusion == "failure"
-    assert "401" in outcome.judged.log
-    assert pull.status is None
+    assert ("401" if what == "token" else "private-key is empty") in outcome.judged.log
+    assert pull.status is None, "nothing is said in the App's name"
+    assert project.github.status(pull.head) == "error", outcome.log
+    assert "nothing was decided" in pull.comment
+    assert "did not come to an end" in pull.comment
 
 
 def test_beyond_a_hundred_comments_ours_is_still_found(project: Project) -> None:

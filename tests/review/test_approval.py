@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.review.approval import approved, owners_of, parse, standing
+from pipelines.core.github.api import Api
+from pipelines.core.github.replies import Unreachable
+from pipelines.review.approval import approved, ask, owners_of, parse, standing
 from pipelines.review.pull_request import PullRequest
+from tests.standin.github import GitHub
 
 HEAD = "a" * 40
 PULL = PullRequest(7, HEAD, "main", "dev", False, False, "Title", "open")
@@ -142,3 +145,39 @@ def test_asking_an_owner_is_not_done_for_those_who_said_nothing() -> None:
     check: Callable[[str, str], bool] = is_owner
     approved([review("ada", "APPROVED"), review("zoe", "COMMENTED")], ["a"], parse("* @o/team"), PULL, check)
     assert set(asked) == {"ada"}
+
+
+def ask_about_a_team(github: GitHub, user: str, token: str, team: str = "@o/writers") -> Any:
+    github.pull(7, head=HEAD)
+    github.review(7, user, "APPROVED", HEAD)
+    github.collaborators |= {"tim": "write", "zoe": "write"}
+    github.teams["o/writers"] = ["tim"]
+    api = Api("o/r", token, base_url=github.url, sleep=lambda seconds: None)
+    return ask(api, PULL, ["a"], f"* @ada {team}")
+
+
+@pytest.mark.parametrize(
+    ("user", "permissions", "team", "is_approved", "is_unseen"),
+    [
+        ("tim", {"members": "read"}, "@o/writers", True, False),
+        ("zoe", {"members": "read"}, "@o/writers", False, False),
+        ("tim", {}, "@o/writers", False, True),
+        ("tim", {"members": "read"}, "@o/secret", False, True),
+    ],
+)
+def test_a_team_that_the_token_cannot_see_is_told_from_one_without_that_member(
+    user: str, permissions: dict[str, str], team: str, is_approved: bool, is_unseen: bool
+) -> None:
+    with GitHub() as github:
+        github.tokens["app"] = {"login": "bot[bot]", "permissions": permissions}
+        found = ask_about_a_team(github, user, "app", team)
+    assert (found.approval is not None) == is_approved
+    assert found.lacking.endswith(f"; this token cannot see the team {team}") == is_unseen
+    assert found.lacking.startswith("" if is_approved else f"an owner of a (@ada, {team}) has to approve")
+
+
+def test_whether_somebody_is_a_member_is_not_guessed_while_github_is_down() -> None:
+    with GitHub() as github:
+        github.fail_next(503, 100, "/memberships/")
+        with pytest.raises(Unreachable):
+            ask_about_a_team(github, "tim", github.token)

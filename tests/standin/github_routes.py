@@ -42,9 +42,9 @@ def answer(github: GitHub, call: Call, token: str | None) -> Answer:
         return Answer(200, user(call.login))
     if found := re.fullmatch(r"/users/([^/]+)", call.path):
         return Answer(200, user(unquote(found[1])))
-    if found := re.fullmatch(r"/orgs/([^/]+)/teams/([^/]+)/memberships/([^/]+)", call.path):
-        is_member = unquote(found[3]) in github.teams.get(f"{found[1]}/{found[2]}", [])
-        return Answer(200, {"state": "active", "role": "member"}) if is_member else Answer(404, NOT_FOUND)
+    if found := re.fullmatch(r"/orgs/([^/]+)/teams/([^/]+)(?:/memberships/([^/]+))?", call.path):
+        assert token is not None
+        return _team(github, github.tokens[token]["permissions"], *map(unquote, found.groups("")))
     prefix = f"/repos/{github.repository}"
     if call.path != prefix and not call.path.startswith(f"{prefix}/"):
         return Answer(404, NOT_FOUND)
@@ -67,6 +67,19 @@ def _refusal(permissions: dict[str, str] | None, rest: str) -> Answer | None:
         return None
     needed = "; ".join(f"{scope}=write" for scope in scopes)
     return Answer(403, {"message": "Resource not accessible by integration"}, {"X-Accepted-GitHub-Permissions": needed})
+
+
+def _team(github: GitHub, permissions: dict[str, str] | None, organisation: str, slug: str, login: str) -> Answer:
+    if permissions is not None and "members" not in permissions:  # the organisation's permission, not the repository's
+        return Answer(
+            403,
+            {"message": "Resource not accessible by integration"},
+            {"X-Accepted-GitHub-Permissions": "members=read"},
+        )
+    members = github.teams.get(f"{organisation}/{slug}")
+    if members is None or (login and login not in members):
+        return Answer(404, NOT_FOUND)
+    return Answer(200, {"state": "active", "role": "member"} if login else {"slug": slug, "privacy": "closed"})
 
 
 def _pulls(github: GitHub, call: Call) -> Answer:
@@ -198,6 +211,14 @@ def _run(github: GitHub, call: Call, identity: str) -> Answer:
     return Answer(200, shown(found)) if found else Answer(404, NOT_FOUND)
 
 
+def _jobs(github: GitHub, call: Call, identity: str) -> Answer:
+    if int(identity) not in github.jobs and not any(one["id"] == int(identity) for one in github.runs):
+        return Answer(404, NOT_FOUND)
+    if call.query.get("filter", "latest") not in ("latest", "all"):
+        return invalid("filter is not included in the list")
+    return Answer(200, items=[shown(one) for one in github.jobs.get(int(identity), [])], wrapped_as="jobs")
+
+
 def _artifacts(github: GitHub, call: Call, identity: str) -> Answer:
     return Answer(200, items=github.artifacts.get(int(identity), []), wrapped_as="artifacts")
 
@@ -222,5 +243,6 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "actions/runs", _runs),
     ("GET", "actions/workflows/[^/]+/runs", _runs),
     ("GET", r"actions/runs/(\d+)", _run),
+    ("GET", r"actions/runs/(\d+)/jobs", _jobs),
     ("GET", r"actions/runs/(\d+)/artifacts", _artifacts),
 ]

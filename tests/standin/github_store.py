@@ -30,6 +30,7 @@ class Store:
         self.teams: dict[str, list[str]] = {}  # "organisation/slug" -> members
         self.runs: list[dict[str, Any]] = []  # newest first, as Actions lists them
         self.activities: list[dict[str, Any]] = []  # of references, newest first
+        self.jobs: dict[int, list[dict[str, Any]]] = {}  # of a run's last attempt
         self.artifacts: dict[int, list[dict[str, Any]]] = {}
         self.settings: dict[str, Any] = {  # by path under the repository: a list is a collection
             "": {"full_name": repository, "default_branch": "main", "private": False, "visibility": "public",
@@ -46,7 +47,7 @@ class Store:
     def load(self, saved: dict[str, Any]) -> None:
         """Take over what `dump` returned, or a part of it."""
         for name, value in saved.items():
-            if name in ("pulls", "reviews", "files", "events", "artifacts"):
+            if name in ("pulls", "reviews", "files", "events", "jobs", "artifacts"):
                 value = {int(key): one for key, one in value.items()}
             if name in _KEPT:
                 setattr(self, name, value)
@@ -121,6 +122,18 @@ class Store:
             "html_url": f"https://github.example/{self.repository}/pull/{number}#pullrequestreview-{identity}",
         }  # fmt: skip
         self.reviews.setdefault(number, []).append(made)
+        return made
+
+    def job(self, run: int, name: str, conclusion: str, *steps: tuple[str, str]) -> dict[str, Any]:
+        """Add a finished job to a run, with the name and the conclusion of each step."""
+        identity, done = self.next_id(), {"status": "completed", "started_at": now(), "completed_at": now()}
+        made = {
+            "id": identity, "run_id": run, "run_attempt": 1, "name": name, "conclusion": conclusion, **done,
+            "html_url": f"https://github.example/{self.repository}/actions/runs/{run}/job/{identity}",
+            "steps": [{"name": step, "conclusion": result, "number": number, **done}
+                      for number, (step, result) in enumerate(steps, start=1)],
+        }  # fmt: skip
+        self.jobs.setdefault(run, []).append(made)
         return made
 
     def status(self, sha: str, context: str = "gatehouse/verdict") -> str | None:
