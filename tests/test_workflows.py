@@ -181,6 +181,12 @@ def test_forks_get_no_runner_of_our_own() -> None:
             assert body["runs-on"] == expected, job
 
 
+def test_what_writes_runs_where_no_pull_request_has_been() -> None:
+    for place, granted in PERMISSIONS.items():
+        if "write" in granted.values():
+            assert JOBS[place]["runs-on"] == "ubuntu-latest", place
+
+
 def test_mains_write_key_never_meets_a_runner_of_pull_requests() -> None:
     own = """${{ fromJSON(vars.GATEHOUSE_MAIN_RUNNER || '"ubuntu-latest"') }}"""
     found = {place: JOBS[place]["runs-on"] for place, name in ENVIRONMENTS.items() if name in ("main", "verdict")}
@@ -192,12 +198,6 @@ def test_mains_write_key_never_meets_a_runner_of_pull_requests() -> None:
     }
     for name in ("pull-request.yml", "review.yml"):
         assert "MAIN_RUNNER" not in json.dumps(DECLARED[name]), name
-
-
-def test_what_writes_runs_where_no_pull_request_has_been() -> None:
-    for place, granted in PERMISSIONS.items():
-        if "write" in granted.values():
-            assert JOBS[place]["runs-on"] == "ubuntu-latest", place
 
 
 def test_runs_that_could_meet_are_kept_apart() -> None:
