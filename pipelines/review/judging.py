@@ -17,7 +17,7 @@ from pipelines.evaluation.baseline import Baseline
 from pipelines.evaluation.deciding.caps import unmeasured
 from pipelines.evaluation.deciding.judgement import write_decision
 from pipelines.review import approval, plan, pull_request
-from pipelines.review.breakage import place
+from pipelines.review.breakage import broken
 from pipelines.review.changes import Changes, changes, code_changed
 from pipelines.review.context import Context
 from pipelines.review.earlier import earlier_code
@@ -72,9 +72,7 @@ def find(api: Api, event: Mapping[str, Any], main: str) -> Found:
         return Found(_now(about, "pending", "is being evaluated"), found)
     about = about.model_copy(update={"run_url": run.url})
     if run.conclusion != "success":
-        said = run.conclusion if run.conclusion.isidentifier() else "unknown"
-        where = f"{place(api, run.id)}; its log says why: {run.url}"
-        return Found(_now(about, "failed", f"the evaluation ended with {said!r}{where}"), found, run)
+        return Found(_now(about, "failed", broken(api, run)), found, run)
     return Found(about, found, run)
 
 
