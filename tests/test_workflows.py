@@ -200,6 +200,19 @@ def test_what_writes_runs_where_no_pull_request_has_been() -> None:
             assert JOBS[place]["runs-on"] == "ubuntu-latest", place
 
 
+def test_mains_write_key_never_meets_a_runner_of_pull_requests() -> None:
+    own = """${{ fromJSON(vars.GATEHOUSE_MAIN_RUNNER || '"ubuntu-latest"') }}"""
+    found = {place: JOBS[place]["runs-on"] for place, name in ENVIRONMENTS.items() if name in ("main", "verdict")}
+    assert found == {
+        ("verdict.yml", "verdict"): "ubuntu-latest",
+        ("main.yml", "reproduce"): own,
+        ("main.yml", "decide"): "ubuntu-latest",
+        ("nightly.yml", "noise"): own,
+    }
+    for name in ("pull-request.yml", "review.yml"):
+        assert "MAIN_RUNNER" not in json.dumps(DECLARED[name]), name
+
+
 def test_runs_that_could_meet_are_kept_apart() -> None:
     found = {name: workflow["concurrency"] for name, workflow in DECLARED.items() if "concurrency" in workflow}
     found |= {"/".join(place): body["concurrency"] for place, body in JOBS.items() if "concurrency" in body}

@@ -6,10 +6,17 @@ import itertools
 
 from pipelines.core.errors import ServiceError, one_line
 from pipelines.core.github.api import Api
+from pipelines.review.pull_request import Run
 
 BROKEN = ("failure", "timed_out", "cancelled")
 MOST_JOBS = 300
 NAME_CHARACTERS = 60
+
+
+def broken(api: Api, run: Run) -> str:
+    """Return one sentence on a run that did not succeed: how it ended, where, and its page."""
+    said = run.conclusion if run.conclusion.isidentifier() else "unknown"
+    return f"the evaluation ended with {said!r}{place(api, run.id)}; its log says why: {run.url}"
 
 
 def place(api: Api, run_id: int) -> str:

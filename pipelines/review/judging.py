@@ -18,7 +18,7 @@ from pipelines.evaluation.deciding.caps import unmeasured
 from pipelines.evaluation.deciding.judgement import write_decision
 from pipelines.review import approval, plan, pull_request
 from pipelines.review.bases import other_bases
-from pipelines.review.breakage import place
+from pipelines.review.breakage import broken
 from pipelines.review.changes import Changes, changes, code_changed
 from pipelines.review.context import Context
 from pipelines.review.earlier import earlier_code
@@ -69,14 +69,27 @@ def find(api: Api, event: Mapping[str, Any], main: str) -> Found:
         run = finished
     elif found.head != run.head:
         return Found(_now(about, "stale", "the pull request has moved on from the commit of this run"), found)
-    elif event.get("action") != "completed":
-        return Found(_now(about, "pending", "is being evaluated"), found)
+    run = pull_request.as_it_is(api, run)
     about = about.model_copy(update={"run_url": run.url})
+    return Found(_now(about, *_state(api, run, event)), found, run)
+
+
+def _state(api: Api, run: Run, event: Mapping[str, Any]) -> tuple[str, str]:
+    """Tell what is to be done about a run, and why, from what it is now: events come late and in any order."""
+    newer = pull_request.newer_evaluations(api, run)
+    if any(one.head == run.head for one in newer):
+        return "stale", "a newer run evaluates this commit"
+    if "action_required" in (run.status, run.conclusion):
+        return "pending", "waits for a maintainer to let it run"
+    if run.status != "completed":
+        return "pending", "is being evaluated"
+    if event.get("action") != "completed":
+        return "stale", "this run has ended since; the event of its end is the one that counts"
+    if run.conclusion == "cancelled" and newer:
+        return "stale", "this run was cancelled for a newer one"
     if run.conclusion != "success":
-        said = run.conclusion if run.conclusion.isidentifier() else "unknown"
-        where = f"{place(api, run.id)}; its log says why: {run.url}"
-        return Found(_now(about, "failed", f"the evaluation ended with {said!r}{where}"), found, run)
-    return Found(about, found, run)
+        return "failed", broken(api, run)
+    return "ready", ""
 
 
 def _now(context: Context, state: str, reason: str) -> Context:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from pipelines.core.errors import ConfigError
 from pipelines.core.github.api import Api
 
 WORKFLOW = ".github/workflows/pull-request.yml"
+NEWEST = 100  # runs of a branch, as GitHub lists them: the newest first
 SHA = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -180,6 +182,27 @@ def last_evaluation(api: Api, pull_request: PullRequest, run: Run) -> Run | None
         and one.status == "completed"
     ]
     return max(mine, key=lambda one: one.id, default=None)
+
+
+def as_it_is(api: Api, run: Run) -> Run:
+    """Return a run as it is now, which an event that comes late does not say.
+
+    Raises:
+        NotFound: It was deleted.
+        ConfigError: GitHub describes another run than the event did.
+    """
+    now = read_run(api.get(f"/repos/{{repository}}/actions/runs/{run.id}"))
+    if not now.is_evaluation or (now.id, *now[5:8]) != (run.id, *run[5:8]):
+        raise ConfigError(f"workflow_run: {run.id} is another run for GitHub than for the event; start this again")
+    return now
+
+
+def newer_evaluations(api: Api, run: Run) -> list[Run]:
+    """Return the evaluations of a run's branch, of whichever commit, that were started after it."""
+    path = f"/repos/{{repository}}/actions/workflows/{WORKFLOW.rpartition('/')[2]}/runs"
+    newest = islice(api.pages(path, event="pull_request", branch=run.branch), NEWEST)
+    found = [read_run(value) for value in newest]
+    return [one for one in found if one.is_evaluation and one.id > run.id and one[6:8] == run[6:8]]
 
 
 def default_branch(api: Api) -> str:

@@ -21,6 +21,7 @@ APP_VARIABLE = "GATEHOUSE_APP_ID"
 KNOWN_VARIABLES = [
     APP_VARIABLE,
     "GATEHOUSE_LOCK",
+    "GATEHOUSE_MAIN_RUNNER",
     "GATEHOUSE_REMOTE",
     "GATEHOUSE_RUNNER",
     "GATEHOUSE_SHARDS",
@@ -181,7 +182,7 @@ def _no_twins(names: list[str], *key: str) -> None:
 
 def _wrong_value(name: str, value: str) -> str | None:
     """Say what is wrong with the value of a variable that the workflows read."""
-    if name == "GATEHOUSE_RUNNER" and not _is_runner(value):
+    if name in ("GATEHOUSE_RUNNER", "GATEHOUSE_MAIN_RUNNER") and not _is_runner(value):
         return 'JSON is needed: a label in quotes, or a list such as ["self-hosted", "gpu"]'
     if name == "GATEHOUSE_LOCK" and value not in ("auto", "cpu", "cuda"):
         return "auto, cpu or cuda is needed"

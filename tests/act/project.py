@@ -239,15 +239,22 @@ class Pull:
     def announce(self) -> Run:
         """Take the number of a new run, and let verdict.yml hear that it was requested."""
         self.last_run = next(self.project.runs)
-        return self.project.verdict(self._workflow_run("requested", None))
+        event = self._workflow_run("requested", None)
+        self._list(event["workflow_run"])
+        return self.project.verdict(event)
 
     def compute(self) -> Run:
         """Execute pull-request.yml on the merge commit, as the pull request has it."""
         action = "synchronize" if self.last_run > 1000 else "opened"
         event = events.pull_request(self, action)
         run = self.project.start("pull-request.yml", "pull_request", event, self.merge, self.last_run)
-        self.project.github.runs.insert(0, self._workflow_run("completed", run.conclusion)["workflow_run"])
+        self._list(self._workflow_run("completed", run.conclusion)["workflow_run"])
         return run
+
+    def _list(self, run: dict[str, Any]) -> None:
+        """Let GitHub know a run, in place of what it was before."""
+        others = [one for one in self.project.github.runs if one["id"] != run["id"]]
+        self.project.github.runs = [run, *others]
 
     def compute_as(self, number: int) -> Run:
         """Execute pull-request.yml as a run of this number."""

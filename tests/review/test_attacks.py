@@ -337,8 +337,8 @@ def test_a_review_wakes_nothing_but_the_evaluations_own_file(world: World) -> No
     evil = world.event(head, path=".github/workflows/evil.yml")["workflow_run"]
     other = world.event("a" * 40)["workflow_run"]
     fork = world.event(head, head_repository={"full_name": "eve/r"})["workflow_run"]
-    world.github.runs = [evil, other, fork]
     woken = world.event(head, event="pull_request_review", path=".github/workflows/review.yml")
+    world.github.runs = [evil, other, fork]
     assert world.judge(woken, world.evaluate(head))[0].state == "stale"
 
 

@@ -70,6 +70,7 @@ def test_the_reason_of_a_failed_run_names_it_and_links_the_run(github: GitHub) -
     run = {"id": 77, "path": ".github/workflows/pull-request.yml", "event": "pull_request", "status": "completed",
            "conclusion": "failure", "head_sha": HEAD, "head_branch": "change", "html_url": url,
            "head_repository": {"full_name": "o/r"}}  # fmt: skip
+    github.runs.append(run)
     found = judging.find(connect(github), {"action": "completed", "workflow_run": run}, "main").context
     assert found.state == "failed"
     where = "in job 'Train', step 'Run ./actions/reproduce'"

@@ -147,6 +147,60 @@ def test_a_run_that_begins_is_pending_and_one_that_broke_is_an_error(world: Worl
     assert (world.main / "judging/evaluation/report.md").exists()
 
 
+def test_a_run_that_was_requested_and_has_ended_since_says_nothing(world: World) -> None:
+    head = world.change(BETTER)
+    world.open(7, head)
+    requested = world.event(head, action="requested")
+    world.event(head)
+    context, concluded = world.judge(requested, None)
+    assert (context.state, concluded.verdict) == ("stale", "")
+    assert world.github.posts == []
+
+
+def test_a_run_that_is_run_again_is_pending_whatever_its_first_end_was(world: World) -> None:
+    head = world.change(BETTER)
+    world.open(7, head)
+    ended = world.event(head, conclusion="failure")
+    world.github.runs[0] |= {"status": "in_progress", "conclusion": None, "run_attempt": 2}
+    assert world.judge(ended, None)[0].state == "pending"
+    assert world.status(head) == "pending"
+
+
+@pytest.mark.parametrize("newer", [{"status": "completed"}, {"status": "in_progress", "conclusion": None}])
+def test_a_newer_run_of_the_same_commit_is_the_one_that_counts(world: World, newer: dict[str, str]) -> None:
+    head = world.change(BETTER)
+    world.open(7, head)
+    first = world.event(head)
+    world.event(head, id=78, **newer)
+    context, _ = world.judge(first, world.evaluate(head))
+    assert (context.state, context.reason) == ("stale", "a newer run evaluates this commit")
+    for other in ({"path": ".github/workflows/evil.yml"}, {"head_repository": {"full_name": "eve/r"}}):
+        world.event(head, id=78, **other)
+        assert world.judge(first, world.evaluate(head))[0].state == "ready"
+        assert world.status(head) == "success"
+
+
+def test_a_run_that_a_push_cancelled_is_no_error(world: World) -> None:
+    head = world.change(BETTER)
+    world.open(7, head)
+    cancelled = world.event(head, conclusion="cancelled")
+    newer = world.event("a" * 40, id=78, action="requested")  # GitHub does not show the push to everybody at once
+    context, concluded = world.judge(cancelled, None)
+    assert (context.state, concluded.verdict, world.github.posts) == ("stale", "", [])
+    world.github.runs.remove(newer["workflow_run"])
+    assert world.judge(cancelled, None)[1].verdict == "error"
+
+
+@pytest.mark.parametrize("action", ["requested", "completed"])
+def test_a_run_that_nobody_has_let_start_is_pending(world: World, action: str) -> None:
+    head = world.change(BETTER)
+    world.open(7, head)
+    event = world.event(head, action=action, status="completed", conclusion="action_required")
+    context, _ = world.judge(event, None)
+    assert (context.state, context.reason) == ("pending", "waits for a maintainer to let it run")
+    assert world.status(head) == "pending"
+
+
 def test_main_that_has_moved_on_asks_for_an_update_only_where_its_inputs_changed(world: World) -> None:
     before = git(world.dev, "rev-parse", "origin/main")
     head = world.change(BETTER)

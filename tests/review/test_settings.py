@@ -121,6 +121,12 @@ def test_the_shipped_files_have_no_problem_and_the_schemas_accept_them() -> None
         ("environments.yml", "    reviewers: CODEOWNERS\n", "", "prevent_self_review: needs 'reviewers'"),
         ("variables.yml", "GATEHOUSE_SHARDS:", "GATEHOUSE_SHARD:", "did you mean 'GATEHOUSE_SHARDS'?"),
         ("variables.yml", "spread; default 1.", "spread.\n    value: '0'", "a whole number from 1 to 256"),
+        (
+            "variables.yml",
+            'unless it lives for one job; default "ubuntu-latest".',
+            "which.\n    value: gpu",
+            "JSON is needed",
+        ),
         ("variables.yml", "default false.", "default false.\n    value: 'yes'", "true or false, in quotes, is needed"),
         ("variables.yml", "auto, cpu or cuda; default auto.", "which.\n    value: gpu", "auto, cpu or cuda is needed"),
         ("rulesets/main.json", '"integration_id": 0', '"integration": 0', "did you mean 'integration_id'?"),

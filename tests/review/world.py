@@ -122,20 +122,24 @@ class World:
         git(self.dev, "push", "--quiet", "--force", "origin", f"{head}:refs/pull/{number}/head")
 
     def event(self, head: str, branch: str = "change", action: str = "completed", **more: Any) -> dict[str, Any]:
-        """Return the event of the evaluation's end."""
-        run = {
+        """Return the event of the evaluation's end, or of what `action` says; GitHub then knows the run like that."""
+        has_ended = action == "completed"
+        run: dict[str, Any] = {
             "id": 77,
             "path": ".github/workflows/pull-request.yml",
             "event": "pull_request",
-            "status": "completed",
-            "conclusion": "success",
+            "status": "completed" if has_ended else "queued",
+            "conclusion": "success" if has_ended else None,
             "head_sha": head,
             "head_branch": branch,
             "name": "pull-request",
             "head_repository": {"full_name": REPOSITORY},
             "html_url": "https://github.example/o/r/actions/runs/77",
         }
-        return {"action": action, "workflow_run": {**run, **more}}  # fmt: skip
+        run |= more
+        others = [one for one in self.github.runs if one["id"] != run["id"]]
+        self.github.runs = sorted([run, *others], key=lambda one: int(one["id"]), reverse=True)
+        return {"action": action, "workflow_run": dict(run)}
 
     def evaluate(self, head: str, name: str = "artifact", *, n_right: int = N_ROWS - 20, base: str = "") -> Path:
         """Leave what an honest run of a head leaves: main at `base` with the head merged into it."""
