@@ -87,9 +87,7 @@ def log(record: Record, experiment: str) -> str:
     Raises:
         ServiceError: The server cannot be reached or refuses.
     """
-    # A server that is down should be told in seconds; the defaults retry for minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    give_up_in_time()
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import mlflow
 
@@ -122,6 +120,12 @@ def log(record: Record, experiment: str) -> str:
         message = str(error).splitlines()[0][:300]
         raise ServiceError(f"MLflow at {where}: {message}; start the server or unset MLFLOW_TRACKING_URI") from None
     return run_id
+
+
+def give_up_in_time() -> None:
+    """Let MLflow's client say in seconds that a server is down; its defaults retry for minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 
 def _values(suite: str, metrics: dict[str, Any]) -> Iterator[tuple[str, float]]:

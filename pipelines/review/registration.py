@@ -12,7 +12,7 @@ from pipelines.core.commit import head
 from pipelines.core.errors import ConfigError, ServiceError, one_line
 from pipelines.core.files import read_json
 from pipelines.core.params import Params
-from pipelines.evaluation.track import LOCAL_STORE, Record, collect, log
+from pipelines.evaluation.track import LOCAL_STORE, Record, collect, give_up_in_time, log
 
 CANDIDATE = Path("models/candidate")
 DIGEST = "gatehouse.input_digest"
@@ -52,8 +52,7 @@ def register(params: Params, root: Path = Path(), *, git_remote: str | None = "o
     record.tags.update(_lineage(root, record, git_remote))
     record.files.update(_candidate(root))
     where = os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_STORE
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    give_up_in_time()
     import mlflow
     from mlflow.exceptions import MlflowException
 
