@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +106,15 @@ def _dequantise(path: Path, folder: Path) -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
-            dtype=torch.float16,
-            local_files_only=True,
-        )
+        with _parsed_once():
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
+                dtype=torch.float16,
+                local_files_only=True,
+            )
     except (ValueError, KeyError, IndexError, NotImplementedError, RuntimeError, OSError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ConfigError(f"{path}: transformers cannot read this GGUF file ({cause}); use another one") from None
@@ -119,6 +123,19 @@ def _dequantise(path: Path, folder: Path) -> None:
     (folder / "model.safetensors").chmod(
         (folder / "config.json").stat().st_mode
     )  # safetensors writes for the owner only
+
+
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Keep what transformers would parse anew: the file for each of its three parts, a table of names per module."""
+    import gguf
+
+    before = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader, gguf.get_tensor_name_map = (functools.cache(each) for each in before)  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = before  # type: ignore[misc]
 
 
 def _take_registered(source: RegisteredModel, folder: Path, root: Path) -> dict[str, Any]:
