@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
@@ -22,6 +21,7 @@ import yaml
 from pipelines.core.errors import ConfigError, GatehouseError, one_line
 from pipelines.core.files import read_json, sha256, write_json
 from pipelines.core.folders import replacing_folder
+from pipelines.core.git import GitFailed, git
 from pipelines.core.inputs import input_digest_at
 from pipelines.core.objects import Store, kept_by_dvc
 from pipelines.core.records import Record, read
@@ -110,15 +110,13 @@ def _at(ref: str, root: Path, *, prefix: str = "") -> Baseline:
 
 def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
-    except FileNotFoundError:
-        raise Unavailable("git is not installed") from None
-    except subprocess.CalledProcessError as error:
+        return git(root, *arguments).decode(errors="replace")
+    except GitFailed as error:
         if arguments[:2] == ("rev-parse", "--verify"):
             return ""
-        cause = (error.stderr or "").strip().splitlines()[:1]
-        raise Unavailable(f"git {arguments[0]} failed: {cause[0] if cause else error.returncode}") from None
-    return done.stdout
+        raise Unavailable(str(error)) from None
+    except ConfigError:
+        raise Unavailable("git is not installed") from None
 
 
 def _succeeds(root: Path, *arguments: str) -> bool:
