@@ -29,6 +29,7 @@ PEER = "0.4.13"
 ENVIRONMENT = Path(".cache/benchmarks/lm-eval")
 PROMPT_TOKENS, SHARED_TOKENS, NEW_TOKENS = 300, 290, 24
 BATCH_SIZES = (16, 32, 64)
+BASE = Path("models/base")
 
 
 class Peer:
@@ -216,7 +217,7 @@ def compare(engine: Any, local: Any, peer: Peer, *, count: int, shared: int, rou
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--model", type=Path, default=Path("models/base"), help="folder of a local base model")
+    parser.add_argument("--model", type=Path, default=BASE, help="folder of a local base model")
     parser.add_argument("--examples", type=int, default=64, help="prompts per table")
     parser.add_argument("--rounds", type=int, default=3, help="turns of both sides")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -227,9 +228,12 @@ def main() -> None:
     import torch
     import transformers
 
+    from pipelines.core.stages import reproduce
     from pipelines.llm.engine import Engine
     from pipelines.llm.local_model import load
 
+    if arguments.model == BASE and not BASE.exists():
+        reproduce(targets=("fetch@base",))
     transformers.utils.logging.disable_progress_bar()
     local = load(arguments.model, precision="float32", device="cpu")
     engine = Engine(local, batch_size=1, cache=None)
@@ -253,4 +257,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if "--serve-peer" in sys.argv:  # in the peer's environment, which has nothing of ours
+        main()
+    else:
+        from pipelines.core.command import run
+
+        run(main)

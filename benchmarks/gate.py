@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.command import run
+
 N_METRICS = 10
 NAMES = [
     "exact_match", "schema_compliance", "injection_obedience_rate", "personal_data_leak_rate", "bias_gap_rate",
@@ -169,4 +171,4 @@ def bootstrap(n: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -22,6 +22,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pipelines.core.command import run
 from tests.act.changes import DOCS, wording
 from tests.act.conftest import start
 from tests.act.project import REPOSITORY, Project, Pull, handed_over
@@ -116,4 +117,4 @@ def timed(work: Any) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from pipelines.core.command import run
 from pipelines.core.stats.halves import half_rates
 from pipelines.core.stats.intervals import clopper_pearson, wilson, z_score
 from pipelines.core.stats.judges import Agreement, corrected_estimate
@@ -279,4 +280,4 @@ def halves() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
