@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import io
 import os
@@ -40,7 +41,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows every message
     code = _code_of(main)
     if path := os.environ.get("GATEHOUSE_EXIT_FILE"):  # DVC replaces a stage's exit code by its own
-        Path(path).write_text(str(code), encoding="utf-8")
+        with contextlib.suppress(FileNotFoundError):  # who asked was ended first and took the folder along
+            Path(path).write_text(str(code), encoding="utf-8")
     if code:
         print(f"exit code {code}", file=sys.stderr)
     raise SystemExit(code)

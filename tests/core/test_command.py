@@ -106,6 +106,12 @@ def test_dvc_is_told_the_code_through_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "code").read_text() == "0"
 
 
+def test_a_stage_that_outlives_whoever_started_it_ends_without_a_traceback(tmp_path: Path) -> None:
+    result = end("raise GateFailed('x')", GATEHOUSE_EXIT_FILE=str(tmp_path / "gone" / "code"))
+    assert result.returncode == 3
+    assert "Traceback" not in result.stderr
+
+
 def test_output_to_a_full_disk_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:
         result = end("print('x' * 100000)", stdout=full.fileno())
