@@ -10,6 +10,7 @@ from pipelines.core.rollout import AbMetric, AbRun, AbTest
 from pipelines.core.stats.intervals import Bell
 from pipelines.core.stats.multiple import holm
 from pipelines.release.canary import Word
+from pipelines.release.counters import MOST
 from pipelines.release.sample_ratio import Split
 from pipelines.release.sample_ratio import p_value as p_of_split
 from pipelines.release.sequences import Moments, difference, half_width, p_value, tuning
@@ -25,6 +26,7 @@ RANGES: dict[str, tuple[float, float] | None] = {
     "ttft_ms": None,
     "cost_usd": None,
 }
+LARGEST = 1e100  # sum of squares that can still be multiplied
 HIGHER_IS_BETTER = {"rating"}
 
 
@@ -182,12 +184,12 @@ def cohens_d(pair: Pair, sign: float = 1.0) -> float:
 
 
 def _problem(outcomes: Mapping[str, Pair], users: Split) -> str:
-    if not all(math.isfinite(value) and value >= 0 for value in users):
-        return "the number of users is negative or no number"
+    if not all(0 <= value <= MOST for value in users):
+        return "the number of users is negative or no count"
     for name, pair in outcomes.items():
         for side, arm in zip(Pair._fields, pair, strict=True):
-            if not all(math.isfinite(value) for value in arm) or arm.n < 0 or arm.squares < 0:
-                return f"{name}: the {side}'s sums are negative or no numbers"
+            if not (0 <= arm.n <= MOST and 0 <= arm.squares <= LARGEST and abs(arm.total) <= LARGEST):
+                return f"{name}: the {side}'s sums are negative, too large or no numbers"
             if arm.total * arm.total > arm.n * arm.squares * (1 + 1e-9) + 1e-12:
                 return f"{name}: no {arm.n:g} outcomes of the {side} have such sums"
     return ""

@@ -85,8 +85,8 @@ class Arm:
         for field in fields(self):
             value = getattr(self, field.name)
             counts = [count for _, count in value] if isinstance(value, tuple) else [value]
-            if not all(math.isfinite(count) and count >= 0 for count in counts):
-                yield f"{field.name} is negative or no number"
+            if not all(0 <= count <= MOST for count in counts):
+                yield f"{field.name} is negative or no count"
         for name in EVENTS:
             if getattr(self, name) > self.requests:
                 yield f"{name} ({getattr(self, name):g}) exceed requests ({self.requests:g})"

@@ -104,5 +104,6 @@ def p_value(gap: float, deviation: float, n: float, r2: float) -> float:
     if deviation == 0:
         return 0.0
     grown = n * r2 + 1
-    exponent = (gap * n / deviation) ** 2 * r2 / (2 * grown)
+    distance = min(gap * n / deviation, 1e150)  # squared, it stays a number
+    exponent = distance**2 * r2 / (2 * grown)
     return min(1.0, math.sqrt(grown) / (2 * math.expm1(exponent))) if exponent < 700 else 0.0

@@ -54,8 +54,8 @@ def test_more_of_the_weight_in_force_joins_its_epoch_and_another_weight_opens_on
     ("arm", "said"),
     [
         (Arm(requests=-1), "requests is negative"),
-        (Arm(requests=math.nan), "requests is negative or no number"),
-        (Arm(requests=math.inf), "requests is negative or no number"),
+        (Arm(requests=math.nan), "requests is negative or no count"),
+        (Arm(requests=math.inf), "requests is negative or no count"),
         (Arm(requests=3, errors=4), "errors (4) exceed requests (3)"),
         (Arm(requests=9, latency=((1.0, 5), (2.0, 4))), "latency: counts of a cumulative histogram must grow"),
         (Arm(requests=3, latency=((1.0, 4),)), "latency: 4 within a bound exceed the 3 that there are"),
@@ -84,7 +84,7 @@ def test_a_weight_is_a_percentage() -> None:
      '{"epochs": [{"weight": 5, "candidate": {"requests": 1' + "0" * 400 + '}, "stable": {}}]}'],
 )  # fmt: skip
 def test_what_are_no_counters_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(ConfigError, match="^history: are no counters"):
+    with pytest.raises(ConfigError, match=r"^history: are no counters"):
         from_json(text, "history")
 
 

@@ -17,7 +17,9 @@ def test_under_the_declared_share_the_mean_factor_is_exactly_one(share: float) -
     n = 30
     total = 0.0
     for x in range(n + 1):
-        total += math.comb(n, x) * share**x * (1 - share) ** (n - x) * math.exp(log_bayes_factor(Split(x, n - x, share)))
+        total += (
+            math.comb(n, x) * share**x * (1 - share) ** (n - x) * math.exp(log_bayes_factor(Split(x, n - x, share)))
+        )
     assert total == pytest.approx(1)
 
 
