@@ -45,6 +45,12 @@ def test_bounds_agree_with_a_calculation_by_hand() -> None:
     assert half_width(1.0, 1000, r2, 0.05) == pytest.approx(math.sqrt(2 * 8.132349 / 7132.349 * 3.384959), rel=1e-5)
 
 
+@given(st.floats(1.0, 1e4), st.floats(1e-6, 0.3))
+def test_at_the_bound_the_one_sided_mixture_has_reached_one_over_alpha(k: float, alpha: float) -> None:
+    x = math.log1p(k / (2 * alpha))
+    assert 2 * math.exp(x) * stats.norm.cdf(math.sqrt(2 * x)) / k >= 1 / alpha
+
+
 def test_two_arms_are_one_mean_of_all_outcomes() -> None:
     # shares 1/4 and 3/4: variance 4 * 0.2 + 4/3 * 0.3 per outcome
     joint = difference(Moments(25, 10, 4 + 0.2 * 24), Moments(75, 15, 3 + 0.3 * 74))
