@@ -1,10 +1,11 @@
 """Bounds of the difference between two means that hold at every look: asymptotic confidence sequences.
 
 Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), "Time-uniform central limit theory and asymptotic confidence
-sequences", Annals of Statistics 52: from a few hundred observations on, a mean may be looked at after each one. A margin
-asks for one side, so the mixture is over effects of one sign: with K = sqrt(n r^2 + 1) and F the normal distribution,
-2 e^x F(sqrt(2 x)) / K is at most 1 on average, and reaches 1 / alpha at the latest at x = ln(1 + K / (2 alpha)), because
-1 - F(sqrt(2 x)) <= e^-x / 2.
+sequences", Annals of Statistics 52: from a few hundred observations on, a mean may be looked at after each one.
+
+A margin asks for one side, so the mixture is over effects of one sign: with K = sqrt(n r^2 + 1) and F the normal
+distribution, 2 e^x F(sqrt(2 x)) / K is at most 1 on average, and reaches 1 / alpha at the latest at
+x = ln(1 + K / (2 alpha)), because 1 - F(sqrt(2 x)) <= e^-x / 2.
 """
 
 from __future__ import annotations
