@@ -18,12 +18,13 @@ def main() -> int:
     from pipelines.core.markdown import block
     from pipelines.evaluation.lint.findings import find
     from pipelines.evaluation.lint.schemas import stale, written
+    from pipelines.release.declaration import problems as rollout_problems
     from pipelines.review.declarations import problems as settings_problems
     from pipelines.serving.config import schema
     from pipelines.serving.references import problems as serving_problems
 
     problems, warnings, project = find(root)
-    problems += stale(root) + settings_problems(root)
+    problems += stale(root) + rollout_problems(root) + settings_problems(root)
     if (root / "serving.yaml").exists():
         params, gates = project.params and project.params.model, project.gates and project.gates.model
         problems += serving_problems(root, params, gates) + stale(root, written({"serving": schema()}))

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from pipelines.core.declared import Declared, load
 from pipelines.core.params import Count, Name, Share
+from pipelines.core.rollout import AbTest, Canary
 
 
 class Rule(Declared):
@@ -79,6 +80,8 @@ class Gates(Declared):
 
     schema_version: Literal[1]
     evaluation: Evaluation
+    canary: Canary | None = Field(default=None, description="How a release reaches its users, stage by stage.")
+    ab_test: AbTest | None = Field(default=None, description="Before the canary; none is run without.")
 
 
 def load_gates(path: Path = Path("gates.yaml")) -> Gates:
