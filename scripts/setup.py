@@ -10,7 +10,7 @@ from pipelines.core.command import run
 def main() -> None:
     """Print the folder of the environment and hand it to the job's later steps."""
     parser = argparse.ArgumentParser(prog="python -m scripts.setup", description=__doc__)
-    parser.add_argument("--lock", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--lock", default="auto", help="auto, cpu, cuda or judging (default: auto)")
     parser.add_argument("--tool-cache", type=Path, help="where environments are kept (default: the runner's)")
     parser.add_argument("--root", type=Path, default=Path(), help="the checkout to look at (default: this folder)")
     arguments = parser.parse_args()

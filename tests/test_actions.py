@@ -116,8 +116,8 @@ def test_an_input_cannot_become_an_option() -> None:
 
 # Step, inputs, and what its one annotation says; nothing is there but a commit without a single declared file.
 REFUSED: list[tuple[str, dict[str, str], str]] = [
-    ("setup", {"lock": "gpu"}, r"error lock: 'gpu' is none of auto, cpu, cuda"),
-    ("setup", {"lock": "--help"}, r"error lock: '--help' is none of auto, cpu, cuda"),
+    ("setup", {"lock": "gpu"}, r"error lock: 'gpu' is none of auto, cpu, cuda, judging"),
+    ("setup", {"lock": "--help"}, r"error lock: '--help' is none of auto, cpu, cuda, judging"),
     ("setup", {"python": "python9"}, r"error no Python at 'python9'; run actions/setup first, its input 'python' .*"),
     ("setup", {"python": "bash"}, r"error 'bash' is no working Python; name Python 3\.11 or newer .*"),
     ("setup", {}, ""),
