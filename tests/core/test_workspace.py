@@ -100,7 +100,7 @@ def pointing(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_pointer_without_git_lfs_is_no_data(pointing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = pointing.parent / "programs"
+    programs = pointing.with_name(f"{pointing.name}-programs")
     programs.mkdir()
     (programs / "git").symlink_to(str(shutil.which("git")))
     monkeypatch.setenv("PATH", str(programs))
@@ -112,8 +112,8 @@ def test_a_pointer_without_git_lfs_is_no_data(pointing: Path, monkeypatch: pytes
 
 def install_lfs(folder: Path, monkeypatch: pytest.MonkeyPatch, pull: str) -> None:
     """Put a stand-in of git-lfs on the path: it sets the filters that the real one sets, and pulls as it is told."""
-    (folder / "programs").mkdir()
-    program = folder / "programs/git-lfs"
+    program = folder.with_name(f"{folder.name}-programs") / "git-lfs"
+    program.parent.mkdir()
     install = "git config filter.lfs.clean 'git-lfs clean -- %f' && git config filter.lfs.required true"
     clean = f"cat > /dev/null; printf '{POINTER.encode('unicode_escape').decode()}'"
     program.write_text(
@@ -126,7 +126,7 @@ def install_lfs(folder: Path, monkeypatch: pytest.MonkeyPatch, pull: str) -> Non
 def test_where_git_lfs_is_there_the_data_takes_the_pointers_place(
     pointing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install_lfs(pointing.parent, monkeypatch, 'echo \'{"message": "real"}\' > data/triage.jsonl')
+    install_lfs(pointing, monkeypatch, 'echo \'{"message": "real"}\' > data/triage.jsonl')
     inspect(pointing)
     assert (pointing / "data/triage.jsonl").read_text() == '{"message": "real"}\n'
     inspect(pointing)  # the next job on this machine finds a clean workspace
@@ -145,7 +145,7 @@ def test_where_git_lfs_is_there_the_data_takes_the_pointers_place(
 def test_data_that_git_lfs_cannot_fetch_is_one_line(
     pointing: Path, monkeypatch: pytest.MonkeyPatch, pull: str, said: str
 ) -> None:
-    install_lfs(pointing.parent, monkeypatch, pull)
+    install_lfs(pointing, monkeypatch, pull)
     with pytest.raises(ServiceError) as raised:
         inspect(pointing)
     assert str(raised.value).startswith(said)
