@@ -163,8 +163,8 @@ def ask(
         return known[key]
 
     found = approved(reviews, paths, parse(codeowners), pull_request, is_owner)
-    teams = ", ".join(team for team in unseen if team in found.lacking)
-    return found._replace(lacking=f"{found.lacking}; this token cannot see the team {teams}") if teams else found
+    named = ", ".join(team for team in unseen if team in found.lacking)
+    return found._replace(lacking=f"{found.lacking}; this token cannot see the team {named}") if named else found
 
 
 def _is_member(user: str, owner: str, teams: Mapping[str, Sequence[str] | None]) -> bool | None:
