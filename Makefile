@@ -46,6 +46,7 @@ schema: .venv/ready ## Write schemas/ for editors from the models in code
 lock: .venv/ready ## Resolve the dependencies anew
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(bin)/uv pip compile $(compile) --group dev pyproject.toml -o locks/cpu.txt
 	$(bin)/uv pip compile $(compile) --group dev --group cuda pyproject.toml -o locks/cuda.txt
+	$(bin)/uv pip compile $(compile) --group judging --constraints locks/cpu.txt -o locks/judging.txt
 
 
 clean: ## Remove everything that `make run` made, except the environment and the caches

@@ -17,6 +17,7 @@ def main() -> None:
         "--find", nargs="?", const="true", default="false", choices=("true", "false"),
         help="only say which run is to be judged (output run-id)",
     )  # fmt: skip
+    parser.add_argument("--teams", type=Path, help="folder with teams.json (default: GitHub is asked)")
     arguments = parser.parse_args()
 
     from pipelines.core.errors import one_line
@@ -24,6 +25,7 @@ def main() -> None:
     from pipelines.core.github.event import read_event
     from pipelines.core.github.runner import set_outputs
     from pipelines.review import judging, pull_request
+    from pipelines.review.teams import read_teams
 
     api, event = Api.from_environment(), read_event()
     if arguments.find == "true":
@@ -32,7 +34,9 @@ def main() -> None:
         run_id = str(found.run.id) if found.run and context.state == "ready" else ""
     else:
         artifact = None if arguments.artifact in ("", "none") else Path(arguments.artifact)
-        context, to, run_id = judging.receive(api, event, artifact, arguments.to), str(arguments.to), ""
+        teams = read_teams(arguments.teams) if arguments.teams else None
+        context = judging.receive(api, event, artifact, arguments.to, teams=teams)
+        to, run_id = str(arguments.to), ""
     outputs = {"state": context.state, "number": str(context.number or ""), "head": context.head, "base": context.base}
     set_outputs({**outputs, "folder": to, "run-id": run_id, "reason": one_line(context.reason, 400)})
     print(one_line(f"{context.state}: {context.reason or f'pull request {context.number} can be judged'}"))

@@ -10,15 +10,18 @@ from pipelines.core.command import run
 def main() -> None:
     """Print the folder of the environment and hand it to the job's later steps."""
     parser = argparse.ArgumentParser(prog="python -m scripts.setup", description=__doc__)
-    parser.add_argument("--lock", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--lock", default="auto", help="auto, cpu, cuda or judging (default: auto)")
     parser.add_argument("--tool-cache", type=Path, help="where environments are kept (default: the runner's)")
     parser.add_argument("--root", type=Path, default=Path(), help="the checkout to look at (default: this folder)")
+    parser.add_argument(
+        "--data", default="true", choices=("true", "false"), help="whether data that Git LFS keeps is needed"
+    )
     arguments = parser.parse_args()
     from pipelines.core.github.runner import set_outputs
     from pipelines.core.installation import install
     from pipelines.core.workspace import clear, inspect
 
-    inspect(arguments.root)
+    inspect(arguments.root, with_data=arguments.data == "true")
     if removed := clear(arguments.root):
         print(f"removed what an earlier run left: {', '.join(removed)}")
     tool_cache = arguments.tool_cache or Path(os.environ.get("RUNNER_TOOL_CACHE") or Path.home() / ".cache")

@@ -21,8 +21,8 @@ from tests.scripts.test_gate import project as evaluated
 ROOT = Path(__file__).parent.parent
 VERBS = sorted(path.parent.name for path in ROOT.glob("actions/*/action.yml"))
 ALL = {
-    "check", "comment", "conclude", "evaluate", "gate", "hand-over", "noise", "plan", "receive", "register", "report",
-    "reproduce", "setup", "train", "validate",
+    "accept", "check", "comment", "conclude", "evaluate", "gate", "hand-over", "noise", "plan", "receive", "register",
+    "report", "reproduce", "setup", "teams", "train", "validate",
 }  # fmt: skip
 # Where the code below a script holds a thing, module and test bear the thing's name.
 NOUNS = {
@@ -116,10 +116,11 @@ def test_an_input_cannot_become_an_option() -> None:
 
 # Step, inputs, and what its one annotation says; nothing is there but a commit without a single declared file.
 REFUSED: list[tuple[str, dict[str, str], str]] = [
-    ("setup", {"lock": "gpu"}, r"error lock: 'gpu' is none of auto, cpu, cuda"),
-    ("setup", {"lock": "--help"}, r"error lock: '--help' is none of auto, cpu, cuda"),
+    ("setup", {"lock": "gpu"}, r"error lock: 'gpu' is none of auto, cpu, cuda, judging"),
+    ("setup", {"lock": "--help"}, r"error lock: '--help' is none of auto, cpu, cuda, judging"),
     ("setup", {"python": "python9"}, r"error no Python at 'python9'; run actions/setup first, its input 'python' .*"),
     ("setup", {"python": "bash"}, r"error 'bash' is no working Python; name Python 3\.11 or newer .*"),
+    ("setup", {"data": "some"}, r"error argument --data: invalid choice: 'some' .*"),
     ("setup", {}, ""),
     ("plan", {}, r"error the following arguments are required: --base"),
     ("plan", {"base": "--help"}, r"error --base '--help' is no commit.*"),
@@ -135,6 +136,9 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
     ("evaluate", {"suite": "triage"}, r"error params\.yaml: no such file.*"),
     ("hand-over", {}, r"error .+"),
     ("receive", {}, r"error .+"),
+    ("accept", {}, r"error argument --result: invalid choice: '' .*"),
+    ("accept", {"result": "green"}, r"error argument --result: invalid choice: 'green' .*"),
+    ("accept", {"result": "success"}, r"error .+"),
     ("gate", {}, r"error gates\.yaml: no such file.*"),
     ("gate", {"root": "elsewhere"}, r"error elsewhere/gates\.yaml: no such file.*"),
     ("report", {}, r"error .*evaluation/decision\.json.*"),

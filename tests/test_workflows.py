@@ -14,6 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from pipelines.review.accepted import MOST_BYTES
+from pipelines.review.deployment_review import ENVIRONMENT
+from pipelines.review.pull_request import APPROVE
+from tests.standin.github import GitHub
+
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 ACTIONS = sorted((ROOT / "actions").glob("*/action.yml"))
@@ -22,7 +27,10 @@ BIN = Path(sys.executable).parent
 TRIGGERS: dict[str, Any] = {
     "pull-request.yml": {"pull_request": {"types": ["opened", "synchronize", "reopened", "ready_for_review"]}},
     "review.yml": {"pull_request_review": {"types": ["submitted", "edited", "dismissed"]}},
-    "verdict.yml": {"workflow_run": {"workflows": ["pull-request", "review"], "types": ["requested", "completed"]}},
+    "approve.yml": {"workflow_dispatch": ""},
+    "verdict.yml": {
+        "workflow_run": {"workflows": ["pull-request", "review", "approve"], "types": ["requested", "completed"]}
+    },
     "main.yml": {"push": {"branches": ["main"]}, "workflow_dispatch": ""},
     "nightly.yml": {"schedule": [{"cron": "17 2 * * *"}], "workflow_dispatch": ""},
 }
@@ -35,9 +43,10 @@ PERMISSIONS: dict[tuple[str, str], dict[str, str]] = {
     ("pull-request.yml", "evaluate"): READ,
     ("pull-request.yml", "done"): {},
     ("review.yml", "review"): {},
-    ("verdict.yml", "verdict"): {
-        "actions": "read", "contents": "write", "pull-requests": "write", "statuses": "write",
-    },
+    ("approve.yml", "approve"): {},
+    ("verdict.yml", "people"): READ,
+    ("verdict.yml", "judge"): {"actions": "read", "contents": "read", "pull-requests": "read"},
+    ("verdict.yml", "speak"): {"contents": "write", "pull-requests": "write", "statuses": "write"},
     ("main.yml", "reproduce"): READ,
     ("main.yml", "decide"): {"contents": "write", "statuses": "write"},
     ("nightly.yml", "noise"): READ,
@@ -47,7 +56,10 @@ ENVIRONMENTS = {
     ("pull-request.yml", "train"): "pull-request",
     ("pull-request.yml", "answer"): "pull-request",
     ("pull-request.yml", "evaluate"): "pull-request",
-    ("verdict.yml", "verdict"): "verdict",
+    ("approve.yml", "approve"): "manual-review",
+    ("verdict.yml", "people"): "verdict",
+    ("verdict.yml", "judge"): "judge",
+    ("verdict.yml", "speak"): "verdict",
     ("main.yml", "reproduce"): "main",
     ("main.yml", "decide"): "main",
     ("nightly.yml", "noise"): "main",
@@ -57,7 +69,8 @@ CONCURRENCY: dict[str, dict[str, str]] = {
         "group": "pull-request-${{ github.event.pull_request.number }}", "cancel-in-progress": "true",
     },
     "review.yml": {"group": "review-${{ github.event.pull_request.number }}", "cancel-in-progress": "true"},
-    "verdict.yml/verdict": {
+    "approve.yml": {"group": "approve-${{ github.ref }}", "cancel-in-progress": "true"},
+    "verdict.yml": {
         "group": "verdict-${{ github.event.workflow_run.head_repository.full_name }}"
         "-${{ github.event.workflow_run.head_branch }}",
         "queue": "max",
@@ -129,7 +142,7 @@ def test_each_job_may_do_what_the_table_says() -> None:
 
 def test_nothing_that_a_pull_request_starts_itself_may_write() -> None:
     for place in JOBS:
-        if place[0] in ("pull-request.yml", "review.yml"):
+        if place[0] in ("pull-request.yml", "review.yml", "approve.yml"):
             assert set(PERMISSIONS[place].values()) <= {"read"}, place
 
 
@@ -155,10 +168,20 @@ def environment(body: dict[str, Any]) -> str | None:
     return declared["name"] if isinstance(declared, dict) else declared
 
 
-def test_every_environment_is_declared_and_all_but_one_are_for_main_only() -> None:
+def test_every_environment_is_declared_and_those_that_hold_mains_keys_are_for_main_only() -> None:
     settings = yaml.safe_load((ROOT / ".github/environments.yml").read_text(encoding="utf-8"))["environments"]
     branches = {one["name"]: one.get("branches") for one in settings if one["name"] in ENVIRONMENTS.values()}
-    assert branches == {"pull-request": None, "verdict": ["main"], "main": ["main"]}
+    assert branches == {
+        "pull-request": None, "manual-review": None, "judge": ["main"], "verdict": ["main"], "main": ["main"],
+    }  # fmt: skip
+    (asking,) = [one for one in settings if one["name"] == ENVIRONMENT]
+    assert asking["reviewers"] == "CODEOWNERS"
+
+
+def test_the_workflow_that_waits_for_a_reviewer_is_the_one_that_is_asked_about() -> None:
+    assert APPROVE == ".github/workflows/approve.yml"
+    assert JOBS["approve.yml", "approve"]["environment"] == ENVIRONMENT, "without a deployment nobody is asked"
+    assert "secrets." not in json.dumps(DECLARED["approve.yml"])
 
 
 def test_every_variable_is_declared() -> None:
@@ -202,9 +225,12 @@ def test_what_writes_runs_where_no_pull_request_has_been() -> None:
 
 def test_mains_write_key_never_meets_a_runner_of_pull_requests() -> None:
     own = """${{ fromJSON(vars.GATEHOUSE_MAIN_RUNNER || '"ubuntu-latest"') }}"""
-    found = {place: JOBS[place]["runs-on"] for place, name in ENVIRONMENTS.items() if name in ("main", "verdict")}
+    names = ("main", "verdict", "judge")
+    found = {place: JOBS[place]["runs-on"] for place, name in ENVIRONMENTS.items() if name in names}
     assert found == {
-        ("verdict.yml", "verdict"): "ubuntu-latest",
+        ("verdict.yml", "people"): "ubuntu-latest",
+        ("verdict.yml", "judge"): "ubuntu-latest",
+        ("verdict.yml", "speak"): "ubuntu-latest",
         ("main.yml", "reproduce"): own,
         ("main.yml", "decide"): "ubuntu-latest",
         ("nightly.yml", "noise"): own,
@@ -290,28 +316,98 @@ def test_the_judge_checks_out_main_only() -> None:
             assert not {"ref", "repository"} & set(step["with"]), (name, job)
 
 
+def test_what_reads_hostile_data_holds_no_key_and_no_token_that_writes() -> None:
+    judge = JOBS["verdict.yml", "judge"]
+    used = {str(step.get("uses", "")).partition("@")[0] for step in judge["steps"]}
+    assert {"actions/download-artifact", "./actions/receive", "./actions/gate", "./actions/report"} <= used
+    assert not {"./actions/comment", "./actions/conclude", "actions/create-github-app-token"} & used
+    assert set(judge["permissions"].values()) == {"read"}
+    # Of the secrets, the key that reads the remote; the environment that holds it has no other.
+    assert set(re.findall(r"secrets\.(\w+)", json.dumps(judge))) == {"GATEHOUSE_REMOTE_KEY_ID", "GATEHOUSE_REMOTE_KEY"}
+    for name in ("people", "speak"):
+        assert "GATEHOUSE_REMOTE_KEY" not in json.dumps(JOBS["verdict.yml", name])
+
+
+def test_what_may_write_parses_nothing_that_a_pull_request_left() -> None:
+    for name in ("people", "speak"):
+        steps_here = JOBS["verdict.yml", name]["steps"]
+        used = {str(step.get("uses", "")).partition("@")[0] for step in steps_here}
+        assert not {"./actions/receive", "./actions/gate", "./actions/report", "actions/cache/restore"} & used, name
+        for step in steps_here:
+            if str(step.get("uses", "")).startswith("actions/download-artifact@"):
+                assert "run-id" not in step["with"], "only what this very run has left"
+
+
+def test_judging_hands_over_three_files_and_one_word() -> None:
+    judge = JOBS["verdict.yml", "judge"]
+    (left,) = [step for step in judge["steps"] if step.get("with", {}).get("name") == "judging"]
+    assert left["with"]["path"].split() == [f"judging/{name}" for name in MOST_BYTES]
+    assert set(judge["outputs"]) == {"state"}
+
+
 def test_a_verdict_that_breaks_says_so_whatever_broke() -> None:
-    body = JOBS["verdict.yml", "verdict"]["steps"]
+    jobs = {name: JOBS["verdict.yml", name] for name in ("judge", "speak")}
+    starts = re.search(r"\(github\.event\.workflow_run\.event.*\)\)", jobs["judge"]["if"])
+    assert starts
+    assert jobs["judge"]["if"] == f"!cancelled() && {starts[0]}", (
+        "without `!cancelled()` it waits for `people` to succeed"
+    )
+    assert jobs["speak"]["if"].startswith(f"always() && {starts[0]} && ")
+    body = jobs["speak"]["steps"]
     by_id = {step["id"]: at for at, step in enumerate(body) if "id" in step}
-    assert "token" not in body[by_id["find"]]["with"], "whom to tell is known without the App"
-    assert by_id["find"] < by_id["app"]
-    said = body[by_id["broken"] :]
-    assert [step["uses"] for step in said] == ["./actions/conclude", "./actions/conclude", "./actions/comment"]
-    for step in said:
+    assert "token" not in body[by_id["accept"]]["with"], "whom to tell is known without the App"
+    assert body[by_id["accept"]]["with"]["result"] == "${{ needs.judge.result }}"
+    assert by_id["accept"] < by_id["app"]
+    alarm, told = body[by_id["alarm"] :]
+    assert set(alarm) == {"id", "if", "shell", "env", "run"}, "it needs no checkout and no set-up"
+    assert alarm["env"]["HEAD"] == "${{ steps.accept.outputs.head || github.event.workflow_run.head_sha }}"
+    assert told["uses"] == "./actions/comment"
+    for step in (alarm, told):
         assert step["if"].startswith("(failure() || cancelled()) && "), step
         assert "continue-on-error" not in step, step
-        for key in {"failed", "number", "head"} & set(step["with"]):
-            assert f"steps.receive.outputs.{key} || steps.find" in step["with"][key].replace(".head", f".{key}"), step
-    assert "token" not in said[1]["with"], "where the App's token fails, the job's own is taken"
-    assert said[1]["if"].endswith("steps.broken.outcome == 'failure'")
+    assert "steps.alarm.outputs.by == 'app'" in told["with"]["token"], "the token that was taken before is taken again"
+
+
+@pytest.mark.parametrize(
+    ("app", "job", "said_by"),
+    [("app-token", "job-token", "app"), ("expired", "job-token", "job"), ("", "job-token", "job"), ("", "expired", "")],
+)
+def test_the_last_step_needs_nothing_but_bash_and_curl(tmp_path: Path, app: str, job: str, said_by: str) -> None:
+    (alarm,) = [step for step in JOBS["verdict.yml", "speak"]["steps"] if step.get("id") == "alarm"]
+    with GitHub("o/r") as github:
+        writes = {"permissions": {"statuses": "write"}}
+        github.tokens |= {"app-token": {"login": "bot[bot]", **writes}, "job-token": {"login": "job[bot]", **writes}}
+        given = {
+            **github.environment,
+            "GITHUB_RUN_ID": "7",
+            "GITHUB_OUTPUT": str(tmp_path / "output"),
+            "HEAD": "a" * 40,
+        }
+        given |= {"APP_TOKEN": app, "TOKEN": job, "PATH": "/usr/local/bin:/usr/bin:/bin"}
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", alarm["run"]]
+        done = subprocess.run(command, env=given, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == bool(said_by), done.stderr
+        said = github.statuses.get("a" * 40, [])
+        assert [one["creator"]["login"] for one in said] == (
+            [f"{said_by.replace('app', 'bot')}[bot]"] if said_by else []
+        )
+        for one in said:
+            assert (one["state"], one["context"]) == ("error", "gatehouse/verdict")
+            assert one["target_url"] == f"{github.url}/o/r/actions/runs/7"
+        assert not said_by or (tmp_path / "output").read_text() == f"by={said_by}\n"
+        refused = subprocess.run(command, env=given | {"HEAD": "main; id"}, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert list(github.statuses) in ([], ["a" * 40])
 
 
 def test_the_members_of_teams_are_asked_for_only_where_the_app_may_know_them() -> None:
-    # The action fails on a permission that the installation lacks, and passes an empty one over.
-    found = {name: step["with"]["permission-members"] for name, _, step in steps()
+    # The action fails on a permission that the installation lacks: then `people` fails, and nothing else.
+    found = {job: step["with"]["permission-members"] for _, job, step in steps()
              if "permission-members" in step.get("with", {})}  # fmt: skip
-    asked = "vars.GATEHOUSE_TEAMS == 'true' && github.event.repository.owner.type == 'Organization' && 'read' || ''"
-    assert found == {"verdict.yml": f"${{{{ {asked} }}}}"}
+    assert found == {"people": "read"}
+    condition = JOBS["verdict.yml", "people"]["if"].split(" && ")
+    asked = {"vars.GATEHOUSE_TEAMS == 'true'", "github.event.repository.owner.type == 'Organization'"}
+    assert asked <= set(condition)
 
 
 def test_no_expression_is_pasted_into_a_script() -> None:

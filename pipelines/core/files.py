@@ -16,6 +16,8 @@ from typing import IO, Any
 
 from pipelines.core.errors import ConfigError
 
+LFS = "version https://git-lfs.github.com/spec/"  # how a pointer begins that stands for a file
+
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
@@ -132,11 +134,15 @@ def each_line(path: Path, *, shown: str | None = None) -> Iterator[tuple[int, di
         Line number (from 1) and the object, or the error that says what is wrong with the line.
 
     Raises:
-        ConfigError: The file is missing, empty or not UTF-8.
+        ConfigError: The file is missing, empty, not UTF-8, or Git LFS's pointer to the rows.
     """
     name = shown or str(path)
-    is_empty = True
-    for number, line in enumerate(read_text(path, shown=name).split("\n"), start=1):
+    is_empty, text = True, read_text(path, shown=name)
+    if text.startswith(LFS):
+        raise ConfigError(
+            f"{name}: is Git LFS's pointer to the data, not the data; install git-lfs, then `git lfs pull`"
+        )
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         is_empty = False

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from pipelines.core.errors import ConfigError, ServiceError, one_line
 from pipelines.core.files import write_json
 
-CHOICES = ("auto", "cpu", "cuda")
+CHOICES = ("auto", "cpu", "cuda", "judging")
 UV = "locks/uv.txt"
 LONGEST_S = 1800  # a CUDA build is 2 GB; a job's own time limit is usually shorter
 
@@ -42,7 +42,7 @@ class Installation(NamedTuple):
 
 
 def choose(asked: str) -> str:
-    """Return `cpu` or `cuda` for `auto`, `cpu` or `cuda`: CUDA where the machine has NVIDIA's driver.
+    """Return the lock that is asked for; for `auto`, CUDA where the machine has NVIDIA's driver, else CPU.
 
     Raises:
         ConfigError: Another word, or CUDA on a machine without a GPU.
@@ -71,7 +71,7 @@ def install(source: Path, asked: str, tool_cache: Path) -> Installation:
 
     Args:
         source: The repository whose `locks/` are meant.
-        asked: `auto`, `cpu` or `cuda`.
+        asked: `auto`, `cpu`, `cuda` or `judging`.
         tool_cache: Folder that outlives the job, such as the runner's tool cache.
 
     Raises:

@@ -40,12 +40,21 @@ class _Kept(BaseModel):
 
 
 class Approval(_Kept):
-    """Who lifted a `manual_review`, when, and why."""
+    """Who lifted a `manual_review`, when, and why.
+
+    Attributes:
+        user: Login; several, with commas, where several owners were needed.
+        at: ISO 8601.
+        why: What they wrote.
+        review_url: Page of the review, or of the run that an environment's reviewer let go on.
+        environment: That environment, or empty for the review of a code owner.
+    """
 
     user: str
     at: str
     why: str = ""
     review_url: str = ""
+    environment: str = ""
 
 
 class Output(_Kept):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipelines.core.github.api import Api, segment
@@ -40,10 +40,12 @@ class Approved(NamedTuple):
     Attributes:
         approval: Who, when and why, or None.
         lacking: What is missing, for people; empty with an approval.
+        is_refused: Whether an owner asks for changes, which nobody else's approval outweighs.
     """
 
     approval: Approval | None
     lacking: str = ""
+    is_refused: bool = False
 
 
 def parse(text: str) -> tuple[Rule, ...]:
@@ -113,11 +115,13 @@ def approved(
     yes = [one for one in said.values() if (one.state, one.commit) == ("APPROVED", pull_request.head)]
     no = [one for one in said.values() if one.state == "CHANGES_REQUESTED"]
     used: dict[str, Review] = {}
-    for owners, path in sorted(wanted.items(), key=lambda item: item[1]):
+    by_path = sorted(wanted.items(), key=lambda item: item[1])
+    for owners, path in by_path:
+        if against := next((one for one in no if any(is_owner(one.user, owner) for owner in owners)), None):
+            return Approved(None, f"{against.user}, who owns {path}, asks for changes", is_refused=True)
+    for owners, path in by_path:
         if not owners:
             return Approved(None, f"nobody owns {path}; add it to CODEOWNERS on main")
-        if against := next((one for one in no if any(is_owner(one.user, owner) for owner in owners)), None):
-            return Approved(None, f"{against.user}, who owns {path}, asks for changes")
         mine = next((one for one in yes if any(is_owner(one.user, owner) for owner in owners)), None)
         if mine is None:
             return Approved(None, f"an owner of {path} ({', '.join(owners)}) has to approve commit {pull_request.head}")
@@ -127,7 +131,13 @@ def approved(
     return Approved(Approval(user=", ".join(used), at=last.at, why=why[:WHY_CHARACTERS], review_url=last.url))
 
 
-def ask(api: Api, pull_request: PullRequest, paths: Collection[str], codeowners: str | None) -> Approved:
+def ask(
+    api: Api,
+    pull_request: PullRequest,
+    paths: Collection[str],
+    codeowners: str | None,
+    teams: Mapping[str, Sequence[str] | None] | None = None,
+) -> Approved:
     """Ask GitHub whether the owners have approved.
 
     Args:
@@ -135,6 +145,7 @@ def ask(api: Api, pull_request: PullRequest, paths: Collection[str], codeowners:
         pull_request: Which.
         paths: What it changes.
         codeowners: Text of CODEOWNERS on main, or None where there is none.
+        teams: Members by team, None for a team that was not seen; without them GitHub is asked.
     """
     if codeowners is None:
         return Approved(None, "main has no CODEOWNERS, so nobody can lift this; add .github/CODEOWNERS")
@@ -145,15 +156,23 @@ def ask(api: Api, pull_request: PullRequest, paths: Collection[str], codeowners:
     def is_owner(user: str, owner: str) -> bool:
         key = user.casefold(), owner
         if key not in known:
-            meant = _is_meant(api, user, owner)
+            meant = _is_member(user, owner, teams) if teams is not None else _is_meant(api, user, owner)
             if meant is None:
                 unseen[owner] = None
-            known[key] = bool(meant) and _may_write(api, user)
+            known[key] = bool(meant) and api.may_write(user)
         return known[key]
 
     found = approved(reviews, paths, parse(codeowners), pull_request, is_owner)
-    teams = ", ".join(team for team in unseen if team in found.lacking)
-    return found._replace(lacking=f"{found.lacking}; this token cannot see the team {teams}") if teams else found
+    named = ", ".join(team for team in unseen if team in found.lacking)
+    return found._replace(lacking=f"{found.lacking}; this token cannot see the team {named}") if named else found
+
+
+def _is_member(user: str, owner: str, teams: Mapping[str, Sequence[str] | None]) -> bool | None:
+    """Tell the same as `_is_meant` from teams that were asked for ahead."""
+    if "/" not in owner:
+        return owner.casefold() == f"@{user}".casefold()
+    members = teams.get(owner) if owner.startswith("@") else ()
+    return None if members is None else user.casefold() in {member.casefold() for member in members}
 
 
 def _is_meant(api: Api, user: str, owner: str) -> bool | None:
@@ -185,9 +204,3 @@ def _is_seen(api: Api, path: str) -> bool:
         if error.status != 403:
             raise
         return False
-
-
-def _may_write(api: Api, user: str) -> bool:
-    # GitHub ignores an owner who cannot write; so do we.
-    found = api.get(f"/repos/{{repository}}/collaborators/{segment(user)}/permission")
-    return found.get("permission") in ("admin", "maintain", "write")

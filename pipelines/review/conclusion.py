@@ -128,6 +128,8 @@ def _of_main(api: Api | None, root: Path, repository: Path, remote: str | None, 
         remote,
     )
     verdict, said = record.verdict, _description(record.decision)
+    if record.commit != commit:
+        said = f"{said}; nothing was handed over here, so the record of {record.commit[:12]} stays"
     if api is None or commit == "unknown":
         return Conclusion(verdict, f"{verdict}: {said}", is_recorded)
     return _say(api, commit, verdict, said, run_url)._replace(recorded=is_recorded)
@@ -157,6 +159,8 @@ def _record(values: Mapping[str, Any], repository: Path, remote: str | None) -> 
         raise ConfigError(f"the decision cannot be recorded: {error.errors(include_url=False)[0]['msg']}") from None
     old = records.read(record.input_digest, repository, remote)
     if record.pull_request is None:
+        if old is not None and old.manifest and not record.manifest:
+            return old, False  # a laptop that has handed nothing over: what main can take over stays named
         record = inherited(record, old)
     if record == old or not may_replace(old, record):
         return record, False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +17,14 @@ from pipelines.core.inputs import input_digest_at
 from pipelines.evaluation.baseline import Baseline
 from pipelines.evaluation.deciding.caps import unmeasured
 from pipelines.evaluation.deciding.judgement import write_decision
-from pipelines.review import approval, plan, pull_request
+from pipelines.review import lifting, plan, pull_request
 from pipelines.review.bases import other_bases
 from pipelines.review.breakage import broken
 from pipelines.review.changes import Changes, changes, code_changed
+from pipelines.review.commits import changed_paths, common, fetch
 from pipelines.review.context import Context
 from pipelines.review.earlier import earlier_code
+from pipelines.review.lifting import Teams
 from pipelines.review.matching import check, most_rows
 from pipelines.review.pull_request import PullRequest, Run
 from pipelines.review.received import Received, claims, take
@@ -47,7 +50,7 @@ def find(api: Api, event: Mapping[str, Any], main: str) -> Found:
         main: The branch that is judged for.
     """
     run = pull_request.read_run(event.get("workflow_run"))
-    if not run.is_evaluation and run.event != "pull_request_review":
+    if not run.is_evaluation and not run.is_word:
         return Found(Context(state="stale", reason="this run is not the evaluation, whatever it is called"))
     found = pull_request.find(api, run, base=main)
     if found is None or found.state == "closed":
@@ -96,7 +99,15 @@ def _now(context: Context, state: str, reason: str) -> Context:
     return Context.model_validate({**context.model_dump(), "state": state, "reason": reason})
 
 
-def receive(api: Api, event: Mapping[str, Any], artifact: Path | None, to: Path, root: Path = Path()) -> Context:
+def receive(
+    api: Api,
+    event: Mapping[str, Any],
+    artifact: Path | None,
+    to: Path,
+    root: Path = Path(),
+    *,
+    teams: Teams | None = None,
+) -> Context:
     """Lay out everything a verdict needs in `to`, which is replaced as a whole.
 
     Args:
@@ -105,6 +116,7 @@ def receive(api: Api, event: Mapping[str, Any], artifact: Path | None, to: Path,
         artifact: What the run handed over: a folder or a zip file; None where there is nothing.
         to: The folder.
         root: A clone with main checked out; the pull request is fetched and never checked out.
+        teams: Members by team, where they were asked for ahead.
 
     Returns:
         What is known, which also stands in `context.json`. Whatever is wrong with the pull request or its artifact is
@@ -119,7 +131,8 @@ def receive(api: Api, event: Mapping[str, Any], artifact: Path | None, to: Path,
         context = found.context
         if context.state == "ready" and found.pull_request and found.run:
             try:
-                context = _prepare(api, found.pull_request, found.run, context, artifact, new, root, main)
+                ask = partial(lifting.ask, api, found.pull_request, found.run, teams=teams)
+                context = _prepare(api, found.pull_request, found.run, context, artifact, new, root, main, ask)
             except (ConfigError, NotEnoughEvidence, OSError) as error:
                 for leftover in list(new.iterdir()):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -138,17 +151,25 @@ def receive(api: Api, event: Mapping[str, Any], artifact: Path | None, to: Path,
 
 
 def _prepare(
-    api: Api, found: PullRequest, run: Run, context: Context, artifact: Path | None, to: Path, root: Path, main: str
+    api: Api,
+    found: PullRequest,
+    run: Run,
+    context: Context,
+    artifact: Path | None,
+    to: Path,
+    root: Path,
+    main: str,
+    ask: Callable[..., dict[str, Any]],
 ) -> Context:
-    tip = _fetch(root, found, main)
-    start = _common(root, tip, found.head)
+    tip = fetch(root, found, main)
+    start = common(root, tip, found.head)
     if start is None:
         raise ConfigError(f"the pull request shares no history with {main}; start its branch there")
-    paths = _changed(root, start, found.head)
+    paths = changed_paths(root, start, found.head)
     known = {**context.model_dump(), "tip": tip, "base": start, "merge": found.head}
     fork = ["comes from a fork, whose rows nobody here has computed"] if found.is_fork else []
     if not _needs_evaluation(paths, root):
-        return _unevaluated(api, found, known, paths, Changes(code=code_changed(paths), origin=tuple(fork)), root)
+        return _unevaluated(known, paths, Changes(code=code_changed(paths), origin=tuple(fork)), root, ask)
     if artifact is None:
         raise ConfigError("the run handed nothing over; run it again")
     fork += other_bases(api, found, run, main=main)
@@ -156,7 +177,7 @@ def _prepare(
     with tempfile.TemporaryDirectory() as folder:
         staged, before = Path(folder) / "staged", Path(folder) / "before"
         received, tree, base = _take(artifact, staged, root, found, tip, to)
-        paths |= _changed(root, base, tree)
+        paths |= changed_paths(root, base, tree)
         lay_out(root, base, before)
         after = read_revision(to)
         if input_digest_at(base, root) != input_digest_at(tip, root):
@@ -172,38 +193,7 @@ def _prepare(
     known |= {"base": base, "merge": tree, "caps": list(changed.caps), "changes": changed.as_json()}
     known |= {"input_digest": input_digest_at(tree, root), "lock": received.lock}
     known |= {"manifest": {name: one.model_dump() for name, one in received.manifest.objects.items()}}
-    return Context.model_validate(known | _approval(api, found, paths, tip, root))
-
-
-def _fetch(root: Path, found: PullRequest, main: str) -> str:
-    """Bring main's newest commit and the pull request's head into the object store; return the former."""
-    access = git.credentials(root, "origin")
-    tracked = f"refs/remotes/origin/{main}"
-    fetch = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--end-of-options", "origin")
-    git.git(root, *fetch, f"+refs/heads/{main}:{tracked}", environment=access)
-    try:
-        git.fetch_untrusted(root, f"refs/pull/{found.number}/head")
-    except git.GitFailed:  # a remote without GitHub's own references
-        git.fetch_untrusted(root, found.head)
-    if git.commit_of(root, found.head) is None:
-        git.fetch_untrusted(root, found.head)
-    tip = git.commit_of(root, tracked)
-    if tip is None or git.commit_of(root, found.head) is None:
-        raise ConfigError("the pull request's head could not be fetched; push again")
-    return tip
-
-
-def _common(root: Path, one: str, other: str) -> str | None:
-    try:
-        return git.git(root, "merge-base", "--end-of-options", one, other).decode().strip() or None
-    except git.GitFailed:
-        return None
-
-
-def _changed(root: Path, before: str, after: str) -> dict[str, str]:
-    """Return every path that differs, with its mode afterwards, empty where it is gone."""
-    found = git.changed_between(root, before, after)
-    return {path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"): found[path] for path in found}
+    return Context.model_validate(known | ask(paths=paths, tip=tip, root=root))
 
 
 def _needs_evaluation(paths: Mapping[str, str], root: Path) -> bool:
@@ -213,13 +203,17 @@ def _needs_evaluation(paths: Mapping[str, str], root: Path) -> bool:
 
 
 def _unevaluated(
-    api: Api, found: PullRequest, known: dict[str, Any], paths: Mapping[str, str], changed: Changes, root: Path
+    known: dict[str, Any],
+    paths: Mapping[str, str],
+    changed: Changes,
+    root: Path,
+    ask: Callable[..., dict[str, Any]],
 ) -> Context:
     if not changed.caps:
         reason = "only documentation, tests or other files that nothing measures changed"
         return Context.model_validate(known | {"state": "nothing", "reason": reason, "is_evaluated": False})
     known |= {"caps": list(changed.caps), "changes": changed.as_json(), "is_evaluated": False}
-    return Context.model_validate(known | _approval(api, found, paths, known["tip"], root))
+    return Context.model_validate(known | ask(paths=paths, tip=known["tip"], root=root))
 
 
 def _take(
@@ -230,7 +224,7 @@ def _take(
     if claimed.head != found.head:
         raise ConfigError("the artifact was computed on another commit than the pull request's head")
     base = git.commit_of(root, claimed.base)
-    if base is None or _common(root, base, tip) != base:
+    if base is None or common(root, base, tip) != base:
         raise ConfigError("the artifact was computed on a commit that main does not have; update the branch")
     try:
         # The merge is ours: a commit that the run names could hold anything.
@@ -240,11 +234,3 @@ def _take(
     lay_out(root, tree, to)
     after = read_revision(to)
     return take(artifact, staged, most_rows=most_rows(after.params, after.suites)), tree, base
-
-
-def _approval(api: Api, found: PullRequest, paths: Mapping[str, str], tip: str, root: Path) -> dict[str, Any]:
-    entries = git.files_of(root, tip)
-    place = next((entries[name] for name in approval.PLACES if name in entries), None)
-    text = None if place is None else git.text_of(root, place.oid, most_bytes=3 << 20).decode("utf-8", "replace")
-    asked = approval.ask(api, found, sorted(paths), text)
-    return {"approval": asked.approval.model_dump() if asked.approval else None, "lacking": asked.lacking}

@@ -11,6 +11,7 @@ from pipelines.core.errors import ConfigError
 from pipelines.core.github.api import Api
 
 WORKFLOW = ".github/workflows/pull-request.yml"
+APPROVE = ".github/workflows/approve.yml"
 NEWEST = 100  # runs of a branch, as GitHub lists them: the newest first
 SHA = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -44,6 +45,16 @@ class Run(NamedTuple):
     def is_evaluation(self) -> bool:
         """Tell whether this is the workflow that evaluates: a name can be given to any file, the path cannot."""
         return self.path.split("@")[0] == WORKFLOW and self.event == "pull_request"
+
+    @property
+    def is_approval(self) -> bool:
+        """Tell whether this is the empty workflow that waits for a required reviewer of an environment."""
+        return self.path.split("@")[0] == APPROVE and self.event == "workflow_dispatch"
+
+    @property
+    def is_word(self) -> bool:
+        """Tell whether it only says that a person has said something, which is then asked of GitHub."""
+        return self.event == "pull_request_review" or self.is_approval
 
 
 class PullRequest(NamedTuple):

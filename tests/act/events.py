@@ -28,6 +28,15 @@ def push(name: str, commit: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def dispatch(pull: Pull) -> dict[str, Any]:
+    """Return what GitHub sends for a workflow that somebody starts by hand on the pull request's branch."""
+    here = pull.project.github.repository
+    return {
+        "ref": f"refs/heads/{pull.branch}", "workflow": ".github/workflows/approve.yml", "inputs": None,
+        "repository": repository(here), "sender": {"login": pull.author, "type": "User"},
+    }  # fmt: skip
+
+
 def pull_request(pull: Pull, action: str, sender: str = "") -> dict[str, Any]:
     """Return what GitHub sends for a pull request or a review of it; act needs the number on top."""
     known = pull.project.github.pulls[pull.number]

@@ -32,6 +32,19 @@ def test_a_loosened_gate_waits_for_an_owner_who_approves_exactly_this_head(proje
     assert project.github.status(approved) == "success"
 
 
+def test_a_required_reviewer_of_the_environment_lifts_exactly_this_head(project: Project) -> None:
+    pull = project.open({".github/ISSUE_TEMPLATE/bug.yml": "name: A bug\n"})  # nothing to evaluate, but a person to ask
+    outcome = pull.run()
+    assert pull.status == "pending", outcome.log
+    pull.let_go_on("olivia", "rejected")
+    assert pull.status == "pending"
+    assert "has rejected it" in pull.comment
+    lifted = pull.let_go_on("olivia")
+    assert pull.status == "success", lifted.log
+    assert "approved by olivia" in pull.description
+    assert "in the environment manual" in pull.comment
+
+
 def test_a_draft_takes_the_same_path(project: Project) -> None:
     pull = project.open(GOOD, draft=True)
     outcome = pull.run()

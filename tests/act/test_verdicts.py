@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.act.changes import DOCS, GOOD, LONG
-from tests.act.project import Project
+from tests.act.project import BOT, Project
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +21,11 @@ def test_a_good_change_goes_from_in_progress_to_pass_and_is_recorded(project: Pr
     assert pull.head in pull.comment
     (record,) = project.records().values()
     assert (record["verdict"], record["pull_request"], record["head"]) == ("pass", pull.number, pull.head)
+    # The App's token is in one job only, and nothing was written with another.
+    assert {job: result for job, result in judged.jobs.items() if result != "skipped"} == {
+        "judge": "success", "speak": "success",
+    }  # fmt: skip
+    assert {call.login for call in project.github.posts} == {BOT}
 
 
 def test_a_second_push_turns_the_same_comment_from_fail_to_pass(project: Project) -> None:

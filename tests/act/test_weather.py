@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -48,6 +49,22 @@ def test_an_app_whose_token_has_expired_or_whose_key_is_gone_ends_in_an_error(pr
     assert project.github.status(pull.head) == "error", outcome.log
     assert "nothing was decided" in pull.comment
     assert "did not come to an end" in pull.comment
+
+
+def test_judging_that_breaks_is_said_by_the_job_that_speaks(project: Project) -> None:
+    pull = project.open(DOCS)
+    pull.announce()
+    computed = pull.compute()
+    project.github.fail_next(404, math.inf, "actions/runs")
+    judged = pull.judge(computed.conclusion)
+    assert (judged.jobs["judge"], judged.jobs["speak"], judged.conclusion) == ("failure", "success", "failure")
+    assert pull.status == "error", judged.log
+    assert "did not come to an end" in pull.description
+    assert "did not come to an end" in pull.comment
+    project.github.failures.clear()
+    again = pull.judge(computed.conclusion)
+    assert pull.status == "success", again.log
+    assert "Gatehouse: pass" in pull.comment
 
 
 def test_beyond_a_hundred_comments_ours_is_still_found(project: Project) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from pipelines.core.errors import ConfigError
+from pipelines.core.errors import ConfigError, ServiceError
 from pipelines.core.workspace import RESULTS, clear, inspect
 from tests.caller import commit
 
@@ -85,18 +86,70 @@ def test_a_new_time_is_no_change(checkout: Path) -> None:
     inspect(checkout)
 
 
-def test_a_pointer_without_git_lfs_is_no_data(checkout: Path) -> None:
+@pytest.fixture
+def pointing(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout as a runner without git-lfs makes it: the attribute is there, the program that it names is not."""
+    (checkout.parent / "home").mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(checkout.parent / "home"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     (checkout / ".gitattributes").write_text("data/*.jsonl filter=lfs diff=lfs merge=lfs -text\n")
     (checkout / "data/triage.jsonl").write_text(POINTER)
-    # As a runner without git-lfs checks it out: the attribute is there, the program that it names is not.
-    (checkout.parent / "home").mkdir(exist_ok=True)
     for command in (["add", "-A"], ["-c", "user.name=D", "-c", "user.email=d@e", "commit", "-qm", "Use LFS"]):
-        environment = os.environ | {"HOME": str(checkout.parent / "home"), "GIT_CONFIG_NOSYSTEM": "1"}
-        subprocess.run(["git", *command], cwd=checkout, check=True, env=environment)
-    said = complaint(checkout)
-    assert said == (
-        "Git LFS has not fetched data/triage.jsonl: install git-lfs on this runner and check out with `lfs: true`"
+        subprocess.run(["git", *command], cwd=checkout, check=True)
+    return checkout
+
+
+def test_a_pointer_without_git_lfs_is_no_data(pointing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = pointing.with_name(f"{pointing.name}-programs")
+    programs.mkdir()
+    (programs / "git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(programs))
+    assert complaint(pointing) == (
+        "data/triage.jsonl: Git LFS keeps this data, and git-lfs is missing: install it on this runner"
     )
+    inspect(pointing, with_data=False)
+
+
+def install_lfs(folder: Path, monkeypatch: pytest.MonkeyPatch, pull: str) -> None:
+    """Put a stand-in of git-lfs on the path: it sets the filters that the real one sets, and pulls as it is told."""
+    program = folder.with_name(f"{folder.name}-programs") / "git-lfs"
+    program.parent.mkdir()
+    install = "git config filter.lfs.clean 'git-lfs clean -- %f' && git config filter.lfs.required true"
+    clean = f"cat > /dev/null; printf '{POINTER.encode('unicode_escape').decode()}'"
+    program.write_text(
+        f'#!/bin/bash\ncase "$1" in\n  install) {install} ;;\n  clean) {clean} ;;\n  pull) {pull} ;;\nesac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def test_where_git_lfs_is_there_the_data_takes_the_pointers_place(
+    pointing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_lfs(pointing, monkeypatch, 'echo \'{"message": "real"}\' > data/triage.jsonl')
+    inspect(pointing)
+    assert (pointing / "data/triage.jsonl").read_text() == '{"message": "real"}\n'
+    inspect(pointing)  # the next job on this machine finds a clean workspace
+
+
+@pytest.mark.parametrize(
+    ("pull", "said"),
+    [
+        ("true", "data/triage.jsonl: Git LFS has not fetched this; is it on the server"),
+        (
+            "printf 'batch response:\\n  no access\\n' >&2; exit 2",
+            "git lfs pull: batch response: no access; is the server up",
+        ),
+    ],
+)
+def test_data_that_git_lfs_cannot_fetch_is_one_line(
+    pointing: Path, monkeypatch: pytest.MonkeyPatch, pull: str, said: str
+) -> None:
+    install_lfs(pointing, monkeypatch, pull)
+    with pytest.raises(ServiceError) as raised:
+        inspect(pointing)
+    assert str(raised.value).startswith(said)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_folder_without_git_asks_for_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

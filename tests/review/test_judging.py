@@ -89,7 +89,7 @@ def test_a_change_of_code_waits_for_an_owner_and_the_next_push_waits_again(world
     assert (concluded.verdict, world.status(head)) == ("pass", "success")
     decision = read_json(world.main / "judging/evaluation/decision.json")
     assert decision["approval"] == {"user": OWNER, "at": review["submitted_at"], "why": "Read it: fine.",
-                                    "review_url": review["html_url"]}  # fmt: skip
+                                    "review_url": review["html_url"], "environment": ""}  # fmt: skip
     assert "pipelines/code.py" in " ".join(decision["caps"])
     record = world.record(context)
     assert record is not None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ class World:
         self.main, self.dev = folder / "main", folder / "dev"
         self.api = Api(REPOSITORY, github.token, base_url=f"{github.url}/api/v3", sleep=lambda seconds: None)
         self.numbers: dict[str, int] = {}
+        self.python = Path(sys.executable)  # which scripts run with
         github.collaborators |= {OWNER: "admin", AUTHOR: "write", "eve": "write", "reader": "read", "teammate": "write"}
         github.teams["o/writers"] = ["teammate"]
 

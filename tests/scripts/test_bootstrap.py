@@ -342,15 +342,16 @@ def test_a_private_repository_without_required_reviewers_falls_back_and_says_to_
         done = bootstrap(github, folder, *APP, "--apply")
         assert done.returncode == 0, done.stderr
         notes = [line for line in done.stdout.splitlines() if line.startswith("not protected: ")]
-        assert [note.split(":")[1] for note in notes] == [" environment production"]
-        assert "a CODEOWNER's approving review of exactly the head commit" in notes[0]
+        asked = [" environment production", " environment manual-review"]
+        assert [note.split(":")[1] for note in notes] == asked
+        assert all("a CODEOWNER's approving review of exactly the head commit" in note for note in notes)
         production = github.environments["production"]
         assert production["protection_rules"] == []
         assert {one["name"] for one in production["policies"]} == {"main", "v*"}, "what the plan has is still applied"
         before = len(github.posts)
         again = bootstrap(github, folder, *APP, "--apply")
         assert len(github.posts) == before, "nothing is written a second time"
-        assert again.stdout.count("not protected: ") == 1
+        assert again.stdout.count("not protected: ") == len(asked)
 
 
 def test_a_private_repository_on_the_free_plan_is_told_that_nothing_is_held(folder: Path) -> None:
@@ -362,7 +363,9 @@ def test_a_private_repository_on_the_free_plan_is_told_that_nothing_is_held(fold
         assert "done: environment verdict" not in done.stdout
         assert github.labels
         assert not github.rulesets
-        assert set(github.environments) == {"pull-request"}
+        assert set(github.environments) == {"pull-request", "manual-review"}
+        assert not github.environments["manual-review"]["protection_rules"], "nobody can be asked, so it lifts nothing"
+        assert "not protected: environment manual-review: this plan has no" in done.stdout
         checked = bootstrap(github, folder, *APP, "--check")
         assert checked.returncode == 3
         assert "ruleset (every one) (.github/rulesets): is missing, this plan has none" in checked.stdout

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,11 @@ import pytest
 from pipelines.core.files import read_json, write_json
 from pipelines.core.inputs import input_digest
 from pipelines.core.records import path_of, read, write
+from pipelines.review.accepted import MOST_BYTES
 from tests.evaluation.test_baseline import git
 from tests.review.world import FILES, World, build, relocated
 from tests.standin.github import GitHub
+from tests.tool_cache import lay_out
 
 ROOT = Path(__file__).parents[2]
 BETTER = {"prompts/triage.prompt.yml": FILES["prompts/triage.prompt.yml"].replace("Label:", "Please label:")}
@@ -30,10 +31,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What these jobs have: the packages of their own small lock, and no other."""
+    folder = tmp_path_factory.mktemp("judging") / "environment"
+    return lay_out(folder, (ROOT / "locks/judging.txt").read_text(encoding="utf-8"))
+
+
 @pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
+def world(built: Path, python: Path, tmp_path: Path) -> Iterator[World]:
     with GitHub(repository="o/r") as github:
-        yield World(relocated(built, tmp_path / "world"), github)
+        made = World(relocated(built, tmp_path / "world"), github)
+        made.python = python
+        yield made
 
 
 def step(world: World, name: str, *arguments: str, event: object = None) -> subprocess.CompletedProcess[str]:
@@ -48,7 +58,7 @@ def step(world: World, name: str, *arguments: str, event: object = None) -> subp
         "PYTHONSAFEPATH": "1",
     }
     (world.folder / "output").write_text("")
-    command = [sys.executable, "-P", "-m", f"scripts.{name}", *arguments]
+    command = [str(world.python), "-P", "-m", f"scripts.{name}", *arguments]
     variables = {**os.environ, **world.github.environment, **runner}
     done = subprocess.run(command, cwd=world.main, env=variables, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
@@ -76,12 +86,18 @@ def test_the_steps_of_the_verdict_end_in_a_record_and_a_green_status(world: Worl
     assert (done.returncode, outputs(world)) == (0, {"verdict": "pass"}), done.stderr
     assert f"against {base}" in done.stdout
     assert step(world, "report", "--root", "judging").returncode == 0
+    for name in MOST_BYTES:  # all that the job which may write is given
+        (world.main / "left" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(world.main / "judging" / name, world.main / "left" / name)
+    done = step(world, "accept", "--artifact", "left", "--to", "judging", "--result", "success", event=event)
+    assert done.returncode == 0, done.stderr
+    assert outputs(world) == {"state": "ready", "number": "7", "head": head, "broken": "", "reason": ""}
     assert step(world, "comment", "--root", "judging", "--number", "7", "--head", head).returncode == 0
     done = step(world, "conclude", "--root", "judging")
     assert (done.returncode, outputs(world)) == (0, {"verdict": "pass"}), done.stderr
     assert world.github.statuses[head][0]["target_url"].endswith("/o/r/actions/runs/99")
     assert world.status(head) == "success"
-    assert git(world.main, "status", "--porcelain") == ""
+    assert git(world.main, "status", "--porcelain") == "?? left/"
 
 
 def test_the_callers_own_scripts_are_never_run(world: World) -> None:
@@ -153,3 +169,27 @@ def test_a_laptop_without_github_keeps_its_record(world: World) -> None:
     concluded = conclude(None, world.main, world.main)
     assert (concluded.verdict, concluded.recorded) == ("pass", True)
     assert git(world.main, "rev-list", "--count", "gatehouse") == "1"
+
+
+def test_a_laptop_that_has_handed_nothing_over_leaves_the_record_that_names_the_files(world: World) -> None:
+    evaluated = world.folder / "evaluated"
+    for name in ("evaluation", "models", "dvc.lock", "manifest.json"):
+        (shutil.copytree if (evaluated / name).is_dir() else shutil.copy)(evaluated / name, world.main / name)
+    digest = input_digest(world.main)
+    assert step(world, "gate", "--baseline", "none").returncode == 0
+    assert "recorded on branch gatehouse" in step(world, "conclude").stdout
+    first = read(digest, world.main)
+    assert first is not None
+    assert first.manifest
+    (world.main / "manifest.json").unlink()
+    git(world.main, "commit", "--quiet", "--allow-empty", "--message", "Again")
+    decided = world.main / "evaluation/decision.json"
+    write_json(decided, {**read_json(decided), "verdict": "fail", "reasons": ["as this laptop found it"]})
+    done = step(world, "conclude")
+    assert done.returncode == 0, done.stderr
+    assert "no record was needed" in done.stdout
+    assert f"nothing was handed over here, so the record of {first.commit[:12]} stays" in done.stdout
+    assert read(digest, world.main) == first
+    # The status says what the record says, on a laptop that has GitHub's variables too.
+    assert world.status(git(world.main, "rev-parse", "HEAD")) == "success"
+    assert outputs(world) == {"verdict": "pass"}

@@ -42,7 +42,7 @@ def answer(github: GitHub, call: Call, token: str | None) -> Answer:
         return Answer(200, user(call.login))
     if found := re.fullmatch(r"/users/([^/]+)", call.path):
         return Answer(200, user(unquote(found[1])))
-    if found := re.fullmatch(r"/orgs/([^/]+)/teams/([^/]+)(?:/memberships/([^/]+))?", call.path):
+    if found := re.fullmatch(r"/orgs/([^/]+)/teams/([^/]+)(?:/memberships/([^/]+)|/(members))?", call.path):
         assert token is not None
         return _team(github, github.tokens[token]["permissions"], *map(unquote, found.groups("")))
     prefix = f"/repos/{github.repository}"
@@ -69,7 +69,9 @@ def _refusal(permissions: dict[str, str] | None, rest: str) -> Answer | None:
     return Answer(403, {"message": "Resource not accessible by integration"}, {"X-Accepted-GitHub-Permissions": needed})
 
 
-def _team(github: GitHub, permissions: dict[str, str] | None, organisation: str, slug: str, login: str) -> Answer:
+def _team(
+    github: GitHub, permissions: dict[str, str] | None, organisation: str, slug: str, login: str, listed: str
+) -> Answer:
     if permissions is not None and "members" not in permissions:  # the organisation's permission, not the repository's
         return Answer(
             403,
@@ -79,6 +81,8 @@ def _team(github: GitHub, permissions: dict[str, str] | None, organisation: str,
     members = github.teams.get(f"{organisation}/{slug}")
     if members is None or (login and login not in members):
         return Answer(404, NOT_FOUND)
+    if listed:
+        return Answer(200, items=[user(member) for member in members])
     return Answer(200, {"state": "active", "role": "member"} if login else {"slug": slug, "privacy": "closed"})
 
 
@@ -219,6 +223,12 @@ def _jobs(github: GitHub, call: Call, identity: str) -> Answer:
     return Answer(200, items=[shown(one) for one in github.jobs.get(int(identity), [])], wrapped_as="jobs")
 
 
+def _approvals(github: GitHub, call: Call, identity: str) -> Answer:
+    if not any(one["id"] == int(identity) for one in github.runs):
+        return Answer(404, NOT_FOUND)
+    return Answer(200, [shown(one) for one in github.approvals.get(int(identity), [])])
+
+
 def _artifacts(github: GitHub, call: Call, identity: str) -> Answer:
     return Answer(200, items=github.artifacts.get(int(identity), []), wrapped_as="artifacts")
 
@@ -245,4 +255,5 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", r"actions/runs/(\d+)", _run),
     ("GET", r"actions/runs/(\d+)/jobs", _jobs),
     ("GET", r"actions/runs/(\d+)/artifacts", _artifacts),
+    ("GET", r"actions/runs/(\d+)/approvals", _approvals),
 ]

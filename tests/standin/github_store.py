@@ -32,6 +32,7 @@ class Store:
         self.activities: list[dict[str, Any]] = []  # of references, newest first
         self.jobs: dict[int, list[dict[str, Any]]] = {}  # of a run's last attempt
         self.artifacts: dict[int, list[dict[str, Any]]] = {}
+        self.approvals: dict[int, list[dict[str, Any]]] = {}  # of a run that waited for an environment
         self.settings: dict[str, Any] = {  # by path under the repository: a list is a collection
             "": {"full_name": repository, "default_branch": "main", "private": False, "visibility": "public",
                  "owner": {"login": self.owner, "type": "Organization"}},
@@ -47,7 +48,7 @@ class Store:
     def load(self, saved: dict[str, Any]) -> None:
         """Take over what `dump` returned, or a part of it."""
         for name, value in saved.items():
-            if name in ("pulls", "reviews", "files", "events", "jobs", "artifacts"):
+            if name in ("pulls", "reviews", "files", "events", "jobs", "artifacts", "approvals"):
                 value = {int(key): one for key, one in value.items()}
             if name in _KEPT:
                 setattr(self, name, value)
@@ -135,6 +136,12 @@ class Store:
         }  # fmt: skip
         self.jobs.setdefault(run, []).append(made)
         return made
+
+    def approval(self, run: int, login: str, state: str = "approved", environment: str = "manual-review") -> None:
+        """Let a required reviewer decide about a run that waits: approved or rejected."""
+        about = {"id": self.next_id(), "name": environment, "created_at": now(), "updated_at": now()}
+        made = {"state": state, "comment": f"{login} looked", "user": user(login), "environments": [about]}
+        self.approvals.setdefault(run, []).append(made)
 
     def status(self, sha: str, context: str = "gatehouse/verdict") -> str | None:
         """Return the state a commit's status has, None where nobody set it."""

@@ -138,6 +138,11 @@ class Api:
         except (KeyError, TypeError):
             raise Unreachable("GitHub does not say whose token it is; name the login with --bot") from None
 
+    def may_write(self, user: str) -> bool:
+        """Tell whether a user may write to the repository; what others say counts for nothing; raises as `get` does."""
+        found = self.get(f"/repos/{{repository}}/collaborators/{segment(user)}/permission")
+        return found.get("permission") in ("admin", "maintain", "write")
+
     def _url(self, path: str, query: Mapping[str, str | int] | None = None) -> str:
         filled = path.replace("{repository}", self.repository)
         if not _PATH.fullmatch(filled) or "/../" in f"{filled}/":

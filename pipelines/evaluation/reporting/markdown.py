@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from pipelines.core.markdown import code, inline
 from pipelines.evaluation.reporting import chart, markdown_changes, person, text
 from pipelines.evaluation.reporting.markdown_changes import rest
-from pipelines.evaluation.reporting.view import Check, Example, Gate, View
+from pipelines.evaluation.reporting.view import Baseline, Check, Example, Gate, View
 
 MARKER = "<!-- gatehouse:verdict -->"  # how the bot finds its own comment again
 MAX_CHARACTERS = 60_000  # GitHub refuses a comment above 65,536
+COMMIT = re.compile("[0-9a-f]{40}")
 ALERTS = {"pass": "TIP", "fail": "CAUTION", "manual_review": "WARNING", "error": "IMPORTANT"}
 
 
@@ -60,8 +62,15 @@ def _verdict(view: View, most: int) -> str:
     headline = f"**{text.HEADLINES[view.verdict]}.** {inline(text.headline(view), 400)}"
     lines = [f"> [!{ALERTS[view.verdict]}]", f"> {headline}", ""]
     icon = "⏳ " if view.baseline.is_stale else "🚫 " if view.baseline.state not in ("none", "fetched") else ""
-    lines.append(f"{icon}{inline(text.baseline_line(view.baseline), 400)}")
+    lines.append(f"{icon}{_baseline(view.baseline)}")
     return "\n".join(lines)
+
+
+def _baseline(baseline: Baseline) -> str:
+    line = inline(text.baseline_line(baseline), 400)
+    if COMMIT.fullmatch(baseline.commit):  # GitHub links a whole SHA and shows it in short
+        line = line.replace(inline(baseline.commit[:12]), baseline.commit, 1)
+    return line
 
 
 def _gates(view: View, most: int) -> str:

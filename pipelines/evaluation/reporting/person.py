@@ -16,7 +16,8 @@ def heading(view: View) -> str:
     """Say in one line whether somebody still has to look; empty where nobody has to."""
     if view.approval:
         who, when, why = (view.approval.get(key, "") for key in ("user", "at", "why"))
-        return f"Approved by {who}{f' at {when}' if when else ''}{f': {why}' if why else ''}"
+        where = f" in the environment {place}" if (place := view.approval.get("environment")) else ""
+        return f"Approved by {who}{where}{f' at {when}' if when else ''}{f': {why}' if why else ''}"
     if not view.caps:
         return ""
     return f"A CODEOWNER has to look at {'this' if len(view.caps) == 1 else f'these {len(view.caps)} things'} first"

@@ -141,7 +141,7 @@ def baseline_line(baseline: Baseline) -> str:
         return (
             "First release: nothing was ever released, so floors and ceilings decide and regression rules do not apply."
         )
-    name = f"{baseline.ref or 'the baseline'}{f' ({baseline.commit[:12]})' if baseline.commit else ''}"
+    name = _name(baseline)
     if baseline.state != "fetched":
         why = f" ({baseline.reason.rstrip('.')})" if baseline.reason else ""
         return f"Baseline missing: {name} exists but could not be fetched{why}. Whether anything got worse is unknown."
@@ -152,6 +152,14 @@ def baseline_line(baseline: Baseline) -> str:
         )
     age = "" if baseline.age_days is None else f", of {_age(baseline.age_days)}"
     return f"Compared row by row with {name}{age}."
+
+
+def _name(baseline: Baseline) -> str:
+    """Return the reference with its commit in short; a reference that is the commit is said once."""
+    short = baseline.commit[:12]
+    if len(baseline.ref) >= 7 and baseline.commit.startswith(baseline.ref):
+        return short
+    return f"{baseline.ref or 'the baseline'}{f' ({short})' if short else ''}"
 
 
 def to_green(view: View) -> tuple[str, ...]:

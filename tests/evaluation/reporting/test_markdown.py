@@ -75,6 +75,16 @@ def test_no_baseline_ever_and_a_baseline_out_of_reach_use_other_words(tmp_path: 
     assert "Compared row by row with v1.1.0" in texts["fetched"]
 
 
+def test_a_baselines_commit_is_said_once_and_as_github_links_it(view: View) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for ref, expected in [(commit, commit), (commit[:12], commit), ("main", f"main ({commit})")]:
+        baseline = view.baseline._replace(state="fetched", ref=ref, commit=commit, age_days=None)
+        line = report_markdown.render(view._replace(baseline=baseline)).splitlines()[5]
+        assert line == f"Compared row by row with {expected}."
+    forged = view.baseline._replace(state="fetched", ref="main", commit="@everyone](https://evil.example)")
+    assert "https://evil" not in report_markdown.render(view._replace(baseline=forged))
+
+
 def test_a_stale_baseline_is_said_right_under_the_verdict(tmp_path: Path) -> None:
     text = report_markdown.render(report.collect(write_run(tmp_path, age_days=250)))
     assert "Stale baseline" in text.splitlines()[5]
