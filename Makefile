@@ -38,6 +38,7 @@ bench: .venv/ready ## Measure speed beside its peers (takes a while)
 	$(bin)/python -m benchmarks.statistics
 	$(bin)/python -m benchmarks.evaluate
 	$(bin)/python -m benchmarks.pull_request
+	$(bin)/python -m benchmarks.gateway
 
 schema: .venv/ready ## Write schemas/ for editors from the models in code
 	$(bin)/python -m scripts.schema
@@ -45,7 +46,7 @@ schema: .venv/ready ## Write schemas/ for editors from the models in code
 lock: .venv/ready ## Resolve the dependencies anew
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(bin)/uv pip compile $(compile) --group dev pyproject.toml -o locks/cpu.txt
 	$(bin)/uv pip compile $(compile) --group dev --group cuda pyproject.toml -o locks/cuda.txt
-
+	$(bin)/uv pip compile $(compile) --group gateway --constraints locks/cpu.txt -o locks/gateway.txt
 
 clean: ## Remove everything that `make run` made, except the environment and the caches
 	rm -rf evaluation models data/prepared data/validation checkpoints .gatehouse
