@@ -35,7 +35,8 @@ RUN --mount=type=bind,source=locks,target=/build/locks --mount=type=cache,target
 
 # A job runs in a checkout of the product, mounted at /workspace; the code is this image's, never the checkout's.
 FROM interpreter AS pipelines
-# hadolint ignore=DL3008 -- the base image, pinned by digest, says which Debian release; git changes within it for security only
+# No version of git: the base image, pinned by digest, says which Debian it is, and within one git changes for security only.
+# hadolint ignore=DL3008
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends git \
   && rm -rf /var/lib/apt/lists/*
