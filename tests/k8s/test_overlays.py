@@ -261,6 +261,18 @@ def test_alerts_on_latency_can_fire() -> None:
         assert float(rules[alert]["expr"].rpartition("> ")[2]) < bounds[-1]
 
 
+@pytest.mark.skipif(not (ROOT / "pipelines/serving/metrics.py").exists(), reason="nothing is counted yet")
+@each
+def test_what_is_alerted_on_and_scaled_by_is_what_the_gateway_counts(environment: str) -> None:
+    named = set()
+    for (kind, _), resource in resources(environment).items():
+        if kind in ("PrometheusRule", "HorizontalPodAutoscaler"):
+            named |= set(re.findall(r"gatehouse_[a-z_]+", json.dumps(resource)))
+    source = "".join(path.read_text() for path in (ROOT / "pipelines/serving").glob("*.py"))
+    assert {name.removesuffix("_bucket") for name in named} <= set(re.findall(r'"(gatehouse_[a-z_]+)"', source))
+    assert len(named) >= 7
+
+
 def test_promtool_takes_the_alerts(tmp_path: Path) -> None:
     spec = resources("production")["PrometheusRule", "gatehouse"]["spec"]
     for group in spec["groups"]:
