@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gateway.contenders import KEY, ROOT, Contender, Gatehouse, Process, bare, get, litellm, nginx, upstream
+from benchmarks.gateway.contenders import ROOT, Contender, Gatehouse, Process, bare, get, litellm, nginx, upstream
 from benchmarks.gateway.endurance import identical, long_run, memory
 
 PREFIXES = {"gatehouse": "", "litellm": "peer_", "nginx": "floor_", "bare": "bare_"}
@@ -53,10 +54,9 @@ class Bench:
         Raises:
             SystemExit: An answer was no 200.
         """
-        key = f"sk-{KEY}" if name == "litellm" else KEY
         words = [f"--{option.replace('_', '-')}={value}" for option, value in options.items() if value is not True]
         flags = [f"--{option}" for option, value in options.items() if value is True]
-        command = [sys.executable, "-m", "benchmarks.gateway.load", f"--port={port}", f"--key={key}", *words, *flags]
+        command = [sys.executable, "-m", "benchmarks.gateway.load", f"--port={port}", *words, *flags]
         first = [f"--first={self.first}"]
         process = subprocess.Popen([*command, *first], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         if self.load_cpu is not None:
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="10 minutes at 70 %% of capacity as well")
     parser.add_argument("--without", default="", help="litellm, nginx or both")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
     without = set(filter(None, arguments.without.split(",")))
     if not any(Path(folder, "nginx").exists() for folder in os.environ["PATH"].split(os.pathsep)):
         without.add("nginx")
@@ -127,8 +128,8 @@ def one_round(bench: Bench, arguments: argparse.Namespace, at: int) -> Figures:
     found: dict[str, dict[str, Any]] = {}
     for name, port in order:
         n = arguments.requests if name != "litellm" else max(50, arguments.requests // 10)
-        one = bench.load(port, name, requests=n, warm_up=0.2)
-        streamed = bench.load(port, name, requests=n // 2, warm_up=0.1, stream=True)
+        one = bench.load(port, name, requests=n + n // 5, skip=n // 5)
+        streamed = bench.load(port, name, requests=n // 2 + n // 5, skip=n // 5, stream=True)
         full = bench.load(port, name, connections=arguments.connections, seconds=arguments.seconds, warm_up=0.5)
         found[name] = {"one": one, "streamed": streamed, "full": full}
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import json
 import os
@@ -17,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-KEY = "gh-benchmark-key"
+KEY = "sk-gatehouse-benchmark"
 LITELLM_LOCK = HERE / "litellm.txt"
 LITELLM = ROOT / ".cache/benchmarks/litellm"
 START_S = 120
@@ -53,6 +54,7 @@ class Process:
         out = subprocess.PIPE if tells_port else self.log
         given = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         self.process = subprocess.Popen(command, cwd=ROOT, env=given, stdout=out, stderr=self.log, text=True)
+        atexit.register(self.stop)
         if cpu is not None:
             os.sched_setaffinity(self.process.pid, {cpu})
         if tells_port:
@@ -72,7 +74,7 @@ class Process:
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
     def stop(self) -> None:
-        """End it."""
+        """End it, if it has not ended."""
         self.process.terminate()
         try:
             self.process.wait(timeout=20)
@@ -194,7 +196,7 @@ def litellm(cpu: int | None, upstream_port: int, folder: Path) -> Contender:
     parameters = {"model": "openai/small", "api_base": f"http://127.0.0.1:{upstream_port}/v1", "api_key": "none"}
     declared = {
         "model_list": [{"model_name": "bench", "litellm_params": parameters}],
-        "general_settings": {"master_key": f"sk-{KEY}"},
+        "general_settings": {"master_key": KEY},
         "litellm_settings": {"telemetry": False, "num_retries": 0},
     }
     path = folder / "litellm.yaml"

@@ -66,7 +66,7 @@ class Load:
         """Take an answer, and give its connection something to do."""
         self.n_done += 1
         self.statuses[status] += 1
-        if status == "200" and client.began >= self.counts_from:
+        if status == "200" and client.began >= self.counts_from and self.n_done > self.arguments.skip:
             self.latencies.append(time.perf_counter() - client.began)
             if client.first_token:
                 self.first_tokens.append(client.first_token - client.began)
@@ -179,12 +179,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway.load", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", default="/v1/chat/completions")
-    parser.add_argument("--key", default="gh-benchmark-key")
+    parser.add_argument("--key", default="sk-gatehouse-benchmark")
     parser.add_argument("--model", default="bench")
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--requests", type=int, default=0, help="0: until the time is over")
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--warm-up", type=float, default=0.0, help="seconds before anything counts")
+    parser.add_argument("--skip", type=int, default=0, help="first answers that do not count")
     parser.add_argument("--rate", type=float, default=0.0, help="requests per second; 0 is a closed loop")
     parser.add_argument("--first", type=int, default=1, help="number of the first question")
     parser.add_argument("--stream", action="store_true")
