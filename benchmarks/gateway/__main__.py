@@ -64,7 +64,7 @@ class Bench:
         found: dict[str, Any] = json.loads(process.communicate()[0] or "{}")
         self.first += sum(found.get("statuses", {}).values()) + 1
         if set(found.get("statuses", {})) != {"200"}:
-            raise SystemExit(f"{name}: not every request was answered: {found.get('statuses')}")
+            raise SystemExit(f"{name}: not every request was answered: {found.get('statuses')} {found.get('refusal')}")
         return found
 
 

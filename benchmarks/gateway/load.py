@@ -36,11 +36,12 @@ class Load:
         self.n_wanted = arguments.requests or 10**12
         self.latencies, self.first_tokens = array("d"), array("d")
         self.statuses: Counter[str] = Counter()
+        self.refusal = ""
         self.idle: deque[Client] = deque()
         self.due: deque[float] = deque()
         self.ended = asyncio.Event()
         stream = b',"stream":true' if arguments.stream else b""
-        self._before = b'{"model":"%b"%b,"user":"user-' % (arguments.model.encode(), stream)
+        self._before = b'{"model":"%b","temperature":0%b,"user":"user-' % (arguments.model.encode(), stream)
         self._between = (
             b'","messages":[{"role":"user","content":"Where is my parcel? I ordered it two weeks ago, number '
         )
@@ -116,7 +117,10 @@ class Client(asyncio.Protocol):
         elif not found.endswith(b"\r\n0\r\n\r\n"):
             return
         self._data, self._is_busy = b"", False
-        self._load.done(self, found[9:12].decode("latin-1"))
+        status = found[9:12].decode("latin-1")
+        if status != "200":
+            self._load.refusal = found[end + 4 :][:300].decode("utf-8", "replace")
+        self._load.done(self, status)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Count what was lost with the connection."""
@@ -165,7 +169,11 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
 
 def measured(load: Load, seconds: float) -> dict[str, object]:
     """Return counts, rate and quantiles; milliseconds."""
-    found: dict[str, object] = {"statuses": dict(load.statuses), "requests_per_s": len(load.latencies) / seconds}
+    found: dict[str, object] = {
+        "statuses": dict(load.statuses),
+        "refusal": load.refusal,
+        "requests_per_s": len(load.latencies) / seconds,
+    }
     for name, values in (("latency", load.latencies), ("ttft", load.first_tokens)):
         ordered = sorted(values)
         for quantile in (50, 99):
