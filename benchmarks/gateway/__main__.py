@@ -4,7 +4,7 @@
 
 Proxies get one processor, the load generator and the upstream another. Added is the difference to the upstream asked
 directly in the same round, quantile by quantile. floor_ is nginx (the bare aiohttp proxy where nginx is not installed),
-peer_ is LiteLLM's proxy, bare_ is aiohttp.
+peer_ is LiteLLM's proxy, bare_ is aiohttp. cpu_us_per_request is what a busy machine changes least.
 """
 
 from __future__ import annotations
@@ -123,14 +123,17 @@ def measure(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
 def one_round(bench: Bench, arguments: argparse.Namespace, at: int) -> Figures:
     """Measure the upstream and every proxy once, each round in another order."""
     get(bench.upstream.port, "/delay/0")
-    order = [("direct", bench.upstream.port)] + [(each.name, each.port) for each in (bench.gatehouse, *bench.others)]
+    order = [("direct", bench.upstream)] + [(each.name, each) for each in (bench.gatehouse, *bench.others)]
     order = order[at % len(order) :] + order[: at % len(order)]
     found: dict[str, dict[str, Any]] = {}
-    for name, port in order:
+    for name, process in order:
+        port = process.port
         n = arguments.requests if name != "litellm" else max(50, arguments.requests // 10)
         one = bench.load(port, name, requests=n + n // 5, skip=n // 5)
         streamed = bench.load(port, name, requests=n // 2 + n // 5, skip=n // 5, stream=True)
+        before_s = process.cpu_s()
         full = bench.load(port, name, connections=arguments.connections, seconds=arguments.seconds, warm_up=0.5)
+        full["cpu_us"] = (process.cpu_s() - before_s) * 1e6 / full["statuses"]["200"]
         found[name] = {"one": one, "streamed": streamed, "full": full}
         print(
             f"round {at + 1}: {name}: {full['requests_per_s']:.0f}/s, p50 {one['latency_p50_ms']:.3f} ms",
@@ -145,6 +148,7 @@ def one_round(bench: Bench, arguments: argparse.Namespace, at: int) -> Figures:
             key = f"latency_{quantile}_ms"
             figures[f"{prefix}added_{quantile}_ms"] = found[name]["one"][key] - direct["one"][key]
         figures[f"{prefix}requests_per_s"] = found[name]["full"]["requests_per_s"]
+        figures[f"{prefix}cpu_us_per_request"] = found[name]["full"]["cpu_us"]
         figures[f"{prefix}added_ttft_p99_ms"] = (
             found[name]["streamed"]["ttft_p99_ms"] - direct["streamed"]["ttft_p99_ms"]
         )

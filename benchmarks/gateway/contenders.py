@@ -16,12 +16,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 KEY = "sk-gatehouse-benchmark"
 LITELLM_LOCK = HERE / "litellm.txt"
 LITELLM = ROOT / ".cache/benchmarks/litellm"
-START_S = 120
+START_S = 300
 NGINX = """\
 worker_processes 1; daemon off; error_log /dev/null; pid {folder}/nginx.pid;
 events {{ worker_connections 16384; }}
@@ -55,14 +57,23 @@ class Process:
         given = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         self.process = subprocess.Popen(command, cwd=ROOT, env=given, stdout=out, stderr=self.log, text=True)
         atexit.register(self.stop)
-        if cpu is not None:
-            os.sched_setaffinity(self.process.pid, {cpu})
+        self.cpu = cpu
         if tells_port:
             assert self.process.stdout is not None
             line = self.process.stdout.readline()
             if not line.strip().isdigit():
                 raise SystemExit(f"{command[-1]} did not start:\n{self.said()}")
             self.port = int(line)
+            self.pin()
+
+    def pin(self) -> None:
+        """Keep it, its threads and its children on its processor; called once it is up, starting needs more."""
+        if self.cpu is None:
+            return
+        process = psutil.Process(self.process.pid)
+        for each in (process, *process.children(recursive=True)):
+            for thread in each.threads():
+                os.sched_setaffinity(thread.id, {self.cpu})
 
     def said(self) -> str:
         """Return the end of its log."""
@@ -72,6 +83,12 @@ class Process:
         """Return its resident memory."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+    def cpu_s(self) -> float:
+        """Return the processor time that it took so far."""
+        process = psutil.Process(self.process.pid)
+        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+        return sum(each.user + each.system for each in times)
 
     def stop(self) -> None:
         """End it, if it has not ended."""
@@ -91,6 +108,7 @@ class Contender(Process):
         self.name = name
         self.port = port or self.port
         self._wait()
+        self.pin()
 
     def _wait(self) -> None:
         ends = time.monotonic() + START_S
@@ -194,8 +212,9 @@ def litellm(cpu: int | None, upstream_port: int, folder: Path) -> Contender:
     install_litellm()
     port = free_port()
     parameters = {"model": "openai/small", "api_base": f"http://127.0.0.1:{upstream_port}/v1", "api_key": "none"}
+    price = {"input_cost_per_token": 1e-8, "output_cost_per_token": 2e-8}  # a model without costs it much more
     declared = {
-        "model_list": [{"model_name": "bench", "litellm_params": parameters}],
+        "model_list": [{"model_name": "bench", "litellm_params": parameters, "model_info": price}],
         "general_settings": {"master_key": KEY},
         "litellm_settings": {"telemetry": False, "num_retries": 0},
     }
