@@ -39,6 +39,7 @@ bench: .venv/ready ## Measure speed beside its peers (takes a while)
 	$(bin)/python -m benchmarks.evaluate
 	$(bin)/python -m benchmarks.pull_request
 	$(bin)/python -m benchmarks.canary
+	$(bin)/python -m benchmarks.gateway
 
 schema: .venv/ready ## Write schemas/ for editors from the models in code
 	$(bin)/python -m scripts.schema
@@ -47,6 +48,7 @@ lock: .venv/ready ## Resolve the dependencies anew
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(bin)/uv pip compile $(compile) --group dev pyproject.toml -o locks/cpu.txt
 	$(bin)/uv pip compile $(compile) --group dev --group cuda pyproject.toml -o locks/cuda.txt
 	$(bin)/uv pip compile $(compile) --group judging --constraints locks/cpu.txt -o locks/judging.txt
+	$(bin)/uv pip compile $(compile) --group gateway --constraints locks/cpu.txt -o locks/gateway.txt
 
 
 clean: ## Remove everything that `make run` made, except the environment and the caches

@@ -21,8 +21,8 @@ from tests.scripts.test_gate import project as evaluated
 ROOT = Path(__file__).parent.parent
 VERBS = sorted(path.parent.name for path in ROOT.glob("actions/*/action.yml"))
 ALL = {
-    "accept", "check", "comment", "conclude", "evaluate", "gate", "hand-over", "noise", "plan", "receive", "register",
-    "report", "reproduce", "setup", "teams", "train", "validate",
+    "accept", "check", "comment", "conclude", "evaluate", "gate", "hand-over", "image", "noise", "plan", "receive",
+    "register", "report", "reproduce", "setup", "teams", "train", "validate",
 }  # fmt: skip
 # Where the code below a script holds a thing, module and test bear the thing's name.
 NOUNS = {
@@ -151,6 +151,10 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
     ("register", {}, r"error params\.yaml: no such file.*"),
     ("noise", {}, r"error params\.yaml: no such file.*"),
     ("noise", {"seeds": "7"}, r"error .*seeds.*"),
+    ("image", {}, r"error --name '' is no image; .*"),
+    ("image", {"name": "registry.example/gateway:latest"}, r"error --name '.*:latest' is no image; .*"),
+    ("image", {"name": "registry.example/gateway", "target": "all"}, r"error argument --target: invalid choice.*"),
+    ("image", {"name": "registry.example/model", "target": "model"}, r"error --model '': models/ holds no model; .*"),
 ]  # fmt: skip
 
 

@@ -60,6 +60,10 @@ class Running:
             text=True,
             env={**os.environ, **(environment or {})},
         )
+        self.follow()
+
+    def follow(self) -> None:
+        """Read what the process says, and wait until it listens."""
         self.lines: list[Any] = []
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
