@@ -81,7 +81,7 @@ class Server:
         public, private = self._bind(serving)
         processes = Processes(_own(serving), self._place.root, self._log)
         digests = await processes.prepare()
-        parts = await assemble(serving, self._place.root)
+        parts = await assemble(serving, self._place.root, log=self._log)
         await parts.ledger.start()
         self._digests = digests
         state = State(serving, parts, root=self._place.root, digests=digests)
@@ -187,7 +187,7 @@ class Server:
             serving = load_checked(self._place.path, self._place.root)
             if _own(serving) != _own(before.serving):
                 raise ConfigError(f"{self._place.path}: upstreams: processes change with a restart only")
-            parts = await assemble(serving, self._place.root, before.parts)
+            parts = await assemble(serving, self._place.root, before.parts, log=self._log)
             state = State(serving, parts, root=self._place.root, digests=self._digests, before=before)
         except (GatehouseError, OSError) as error:
             self._log.event("reload_refused", problem=one_line(str(error)))
