@@ -19,6 +19,8 @@ MONTH = 7
 """Characters of a day that are its month."""
 Sums = dict[tuple[str, str], float]
 UNKNOWN_RETRY_S = 5
+ALMOST = 1 - 1e-9
+"""A sum of many prices may miss a budget by its rounding errors."""
 
 
 class Spending:
@@ -108,9 +110,9 @@ class ProjectBudgets:
         now = self._clock()
         day = self._days.name(now)
         month = day[:MONTH]
-        if budget.per_month is not None and (spent := spending.total(project, month)) >= budget.per_month:
+        if budget.per_month is not None and (spent := spending.total(project, month)) >= budget.per_month * ALMOST:
             return _over(project, spent, budget.per_month, "month", _until_next_month(now))
-        if budget.per_day is not None and (spent := spending.total(project, day)) >= budget.per_day:
+        if budget.per_day is not None and (spent := spending.total(project, day)) >= budget.per_day * ALMOST:
             return _over(project, spent, budget.per_day, "day", DAY_S - now % DAY_S)
         return None
 

@@ -43,6 +43,9 @@ class Postgres:
         ends = time.monotonic() + 20
         while _lives(pid) and time.monotonic() < ends:
             time.sleep(0.02)
+        for name in ("postmaster.pid", ".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
+            # Where nobody collects the dead process, it would be taken for a living one.
+            (self._server.pgdata / name).unlink(missing_ok=True)
 
     def start(self) -> None:
         ends = time.monotonic() + 60

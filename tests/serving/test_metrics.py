@@ -131,7 +131,7 @@ def test_labels_with_quotes_backslashes_and_line_breaks_come_back_as_they_were()
     out.family("x_total", "counter", "Any.")
     out.sample("x_total", {"model": name}, 1)
     out.histogram("y", {"model": name}, Histogram((1.0,)))
-    (family, _) = text_string_to_metric_families(out.text().decode())
+    family, *_ = text_string_to_metric_families(out.text().decode())
     assert family.samples[0].labels == {"model": name}
 
 
