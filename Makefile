@@ -38,6 +38,7 @@ bench: .venv/ready ## Measure speed beside its peers (takes a while)
 	$(bin)/python -m benchmarks.statistics
 	$(bin)/python -m benchmarks.evaluate
 	$(bin)/python -m benchmarks.pull_request
+	$(bin)/python -m benchmarks.ledger
 
 schema: .venv/ready ## Write schemas/ for editors from the models in code
 	$(bin)/python -m scripts.schema

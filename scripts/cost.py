@@ -30,10 +30,9 @@ def main() -> None:
     from pipelines.serving.ledger_database import Away, open_database
 
     now = time.time()
-    days = [
-        parse_day(f"--{name}", text, now) if (text := getattr(arguments, name)) else "" for name in ("since", "until")
-    ]
-    wanted = Wanted(parse_by(arguments.by), *days, arguments.project)
+    since = parse_day("--since", arguments.since, now)
+    until = parse_day("--until", arguments.until, now)
+    wanted = Wanted(parse_by(arguments.by), since, until, arguments.project)
     settings = load_serving(arguments.config or arguments.root / "serving.yaml").ledger
     database = open_database(settings, arguments.root, writes=False)
     try:

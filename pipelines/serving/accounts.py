@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -51,9 +52,18 @@ def open_accounts(serving: Serving, root: Path, before: Parts | None, log: Log) 
     else:
         database = open_database(serving.ledger, root)
         ledger, metrics = SpoolLedger(serving.ledger, root, database, Spending(), log), GatewayMetrics(serving)
-    budgets = ProjectBudgets(serving, ledger.spending)
-    metrics.declare(serving, partial(_show_ledger, ledger), partial(_show_budgets, budgets), _show_process)
-    return Accounts(ledger, budgets, metrics)
+    return Accounts(ledger, ProjectBudgets(serving, ledger.spending), metrics)
+
+
+def take_effect(serving: Serving, parts: Parts) -> None:
+    """Show what a file declares in the metrics, once it is in use: one that is refused changes nothing."""
+    if isinstance(parts.metrics, GatewayMetrics):
+        shown: list[Callable[[Exposition], None]] = [_show_process]
+        if isinstance(parts.ledger, SpoolLedger):
+            shown.append(partial(_show_ledger, parts.ledger))
+        if isinstance(parts.budgets, ProjectBudgets):
+            shown.append(partial(_show_budgets, parts.budgets))
+        parts.metrics.declare(serving, *shown)
 
 
 def _show_ledger(ledger: SpoolLedger, out: Exposition) -> None:

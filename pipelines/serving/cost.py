@@ -84,11 +84,13 @@ def parse_by(text: str) -> tuple[str, ...]:
 
 
 def parse_day(option: str, text: str, now: float) -> str:
-    """Read a day (2026-01-31), or `7d`: so many days up to today. UTC.
+    """Read a day (2026-01-31), or `7d`: so many days up to today. UTC. Nothing stays nothing.
 
     Raises:
         ConfigError: It is neither.
     """
+    if not text:
+        return ""
     if re.fullmatch(r"[1-9][0-9]{0,4}d", text):
         return Days().name(now - (int(text[:-1]) - 1) * DAY_S)
     try:
@@ -123,8 +125,8 @@ def add_up(database: Database, wanted: Wanted) -> Costs:
 
 
 def _row(keys: Sequence[Any], sums: Sequence[Any]) -> CostRow:
-    *counts, usd = sums
-    return CostRow(tuple(map(str, keys)), *map(int, counts), float(usd))
+    requests, failed, cached, estimated, prompt, completion = map(int, sums[:-1])
+    return CostRow(tuple(map(str, keys)), requests, failed, cached, estimated, prompt, completion, float(sums[-1]))
 
 
 def as_json(costs: Costs) -> dict[str, Any]:

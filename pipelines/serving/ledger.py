@@ -19,8 +19,10 @@ from pipelines.serving.parts import Rated
 from pipelines.serving.spool import Spool
 from pipelines.serving.spool_files import Position
 
-MOST_RECENT = 20_000
+MOST_RECENT = 5000
 """Requests that can be rated without asking the database."""
+Side = tuple[str, str, str]
+"""Project, route, variant."""
 MOST_READ = 1000
 TICK_S = 0.5
 ASK_S = 3.0
@@ -53,7 +55,8 @@ class SpoolLedger:
         self._log = log
         self._spool = Spool(self._folder, settings.segment_bytes)
         self._days = Days()
-        self._recent: dict[str, tuple[str, str, str]] = {}  # project, route, variant
+        self._recent: dict[str, Side] = {}
+        self._sides: dict[Side, Side] = {}  # one of each, so that many requests share it
         self._rated: dict[str, tuple[int, float]] = {}  # rating, time
         self._last_rated_s = 0.0
         self._n_records = 0
@@ -153,7 +156,8 @@ class SpoolLedger:
         recent = self._recent
         if len(recent) >= MOST_RECENT:
             del recent[next(iter(recent))]
-        recent[request_id] = project, route, variant
+        side = project, route, variant
+        recent[request_id] = self._sides.setdefault(side, side)
 
     def _read_leftover(self, start: Position) -> None:
         """Count what an earlier process left on the spool."""

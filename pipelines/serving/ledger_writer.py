@@ -23,7 +23,7 @@ from pipelines.serving.spool import Spool
 from pipelines.serving.spool_files import Position
 
 REFRESH_S = 5.0
-MOST_PAUSE_S = 10.0
+MOST_PAUSE_S = 5.0
 LOOP_PATIENCE_S = 2.0
 Result = TypeVar("Result")
 
@@ -118,10 +118,15 @@ class LedgerWriter(threading.Thread):
     # --- the thread
 
     def run(self) -> None:
-        """Work until told to stop."""
-        while not self._is_stopping:
-            self._wake.wait(self._settings.flush_s)
-            self._wake.clear()
+        """Work until told to stop, and once more then."""
+        is_last = False
+        while not is_last:
+            is_last = self._is_stopping
+            if is_last:
+                self._try_at = 0.0
+            else:
+                self._wake.wait(self._settings.flush_s)
+                self._wake.clear()
             try:
                 self._cycle()
             except (Away, GatehouseError) as error:

@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from pipelines.core.errors import ConfigError, GatehouseError, one_line
+from pipelines.serving.accounts import take_effect
 from pipelines.serving.addresses import address
 from pipelines.serving.app import Gateway
 from pipelines.serving.assemble import assemble, take_apart
@@ -85,6 +86,7 @@ class Server:
         await parts.ledger.start()
         self._digests = digests
         state = State(serving, parts, root=self._place.root, digests=digests)
+        take_effect(serving, parts)
         self._gateway = Gateway(state, self._log)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
@@ -193,6 +195,7 @@ class Server:
             self._log.event("reload_refused", problem=one_line(str(error)))
             return
         self._gateway.state = state
+        take_effect(serving, parts)
         before.close_unused(state)
         self._log.event("reloaded", routes=sorted(state.routes))
 
