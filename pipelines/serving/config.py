@@ -93,7 +93,7 @@ class LedgerSettings(Declared):
     spool: InsidePath = Field(default=".gatehouse/spool", description="Folder on a local disk.")
     path: InsidePath = Field(default=".gatehouse/ledger.db", description="SQLite file, where no URL is set.")
     url_variable: Annotated[str, Field(pattern="^[A-Z_][A-Z0-9_]*$")] = "GATEHOUSE_LEDGER_URL"
-    batch_rows: Count = Field(default=500, description="Rows per transaction at most.")
+    batch_rows: Count = Field(default=200, description="Rows per transaction at most.")
     flush_s: Seconds = Field(default=0.5, description="How long a row waits on the spool while the database answers.")
     segment_bytes: Annotated[int, Field(ge=65_536, le=1_073_741_824)] = Field(
         default=8_388_608, description="Size of one file of the spool; two are allocated in advance."

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-PIECE_BYTES = 1_048_576
+PIECE_BYTES = 65_536
+"""Read at once at least; no record is longer."""
+USUAL_BYTES = 512
 FULL = 1 << 62
 """Offset behind everything that a file can hold."""
 SUFFIX = ".spool"
@@ -79,17 +81,17 @@ class SpoolFiles:
 
     def read(self, start: Position, stop: Position, most: int) -> Piece:
         """Return the next records, at most `most`; none only if there are none before `stop`."""
-        n_damaged = 0
+        n_damaged, n_bytes = 0, max(PIECE_BYTES, most * USUAL_BYTES)
         while start < stop:
-            left = stop.offset - start.offset if start.segment == stop.segment else PIECE_BYTES
-            data = self._load(start, min(left, PIECE_BYTES))
+            left = stop.offset - start.offset if start.segment == stop.segment else n_bytes
+            data = self._load(start, min(left, n_bytes))
             cut = data.rfind(b"\n") + 1
             if not cut:  # zeros, or a record that was torn, or the end of the file
                 n_damaged += bool(data.strip(b"\0"))
-                is_over = len(data) < PIECE_BYTES
+                is_over = len(data) < n_bytes
                 start = Position(start.segment + 1, 0) if is_over else start._replace(offset=start.offset + len(data))
                 continue
-            lines = data[: cut - 1].split(b"\n")[:most]
+            lines = data[: cut - 1].split(b"\n", most)[:most]
             records = [record for record in map(_checked, lines) if record]
             n_damaged += len(lines) - len(records)
             start = start._replace(offset=start.offset + sum(map(len, lines)) + len(lines))
@@ -149,6 +151,7 @@ def _allocate(descriptor: int, n_bytes: int) -> None:
 
 
 def _checked(line: bytes) -> bytes | None:
-    line = line.lstrip(b"\0")  # blocks that a power cut kept from the disk
+    if line[:1] == b"\0":
+        line = line.lstrip(b"\0")  # blocks that a power cut kept from the disk
     record = line[9:]
     return record if record and line[:9] == b"%08x " % crc32(record) else None
