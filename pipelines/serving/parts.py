@@ -165,13 +165,7 @@ class Guards(Protocol):
 
 
 class Rated(NamedTuple):
-    """What a rating was given to.
-
-    Attributes:
-        route: Route of the request.
-        variant: Variant that answered it.
-        is_new: The request had no such rating yet; a repeated one is not counted again.
-    """
+    """What a rating was given to; one that only repeats what stood there is not new, and not counted again."""
 
     route: str
     variant: str
@@ -203,13 +197,7 @@ class Ledger(Protocol):
 
 
 class OverBudget(NamedTuple):
-    """Why a project may not spend now.
-
-    Attributes:
-        message: For people.
-        retry_after_s: When it may again.
-        is_unknown: Nobody can say yet what it has spent (503 instead of 429).
-    """
+    """Why a project may not spend now: too much is spent (429), or how much is not known yet (503)."""
 
     message: str
     retry_after_s: int
