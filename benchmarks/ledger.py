@@ -19,20 +19,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pipelines.serving.budgets import ProjectBudgets, Spending
 from pipelines.serving.config import Serving
 from pipelines.serving.cost import Wanted, add_up
 from pipelines.serving.exchange import Exchange
 from pipelines.serving.ledger_database import Database
 from pipelines.serving.ledger_postgres import PostgresLedger
-from pipelines.serving.ledger_rows import Days, row_record
+from pipelines.serving.ledger_rows import DAY_S, Days, row_record
 from pipelines.serving.ledger_sqlite import SqliteLedger
 from pipelines.serving.metrics import GatewayMetrics
 from pipelines.serving.spool import Spool
 
 PROJECTS, ROUTES, VARIANTS, MODELS, USERS, N_DAYS = 20, 5, 2, 4, 50_000, 30
 START_S = 1_767_225_600.0
-BATCH = 500
+BATCH = 200
+N_DIFFERENT = 20_000
 ROUNDS = 5
 N_WINDOWS, N_CALLS = 200, 100
 QUERIES = {"daily": ("project", "day"), "by_model": ("model", "day"), "by_user": ("user",)}
@@ -187,10 +190,15 @@ def postgres() -> Iterator[str]:
 def of_database(database: Database, n_rows: int) -> dict[str, float]:
     """Fill a ledger as the writer does, and ask it."""
     draw, days = random.Random(1), Days()
+    known = [orjson.loads(row_record(exchange(draw), "")[1:]) for _ in range(min(n_rows, N_DIFFERENT))]
     spent_s = 0.0
     for first in range(0, n_rows, BATCH):
-        some = (exchange(draw) for _ in range(min(BATCH, n_rows - first)))
-        rows = [row_record(one, days.name(one.time_s))[1:] for one in some]
+        rows = []
+        for number in range(first, min(first + BATCH, n_rows)):
+            time_s = START_S + number / n_rows * N_DAYS * DAY_S  # in their order, as a gateway books them
+            request_id = f"req_{int(time_s * 1000):012x}{draw.randbytes(6).hex()}"
+            day = days.name(time_s)
+            rows.append(orjson.dumps(known[number % len(known)] | {"id": request_id, "time_s": time_s, "day": day}))
         began = time.perf_counter()
         database.book(rows, [])
         spent_s += time.perf_counter() - began
@@ -212,7 +220,6 @@ def of_database(database: Database, n_rows: int) -> dict[str, float]:
 def exchange(draw: random.Random) -> Exchange:
     """Return a finished request."""
     one = Exchange("chat")
-    one.time_s = START_S + draw.random() * N_DAYS * 86_400
     one.project, one.user = f"p{draw.randrange(PROJECTS)}", f"user-{draw.randrange(USERS)}"
     one.route, one.variant, one.key = f"r{draw.randrange(ROUTES)}", f"v{draw.randrange(VARIANTS)}", "key"
     one.upstream, one.status, one.cache, one.n_attempts = "one", 200, "miss", 1
