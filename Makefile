@@ -40,6 +40,7 @@ bench: .venv/ready ## Measure speed beside its peers (takes a while)
 	$(bin)/python -m benchmarks.pull_request
 	$(bin)/python -m benchmarks.canary
 	$(bin)/python -m benchmarks.gateway
+	$(bin)/python -m benchmarks.ledger
 
 schema: .venv/ready ## Write schemas/ for editors from the models in code
 	$(bin)/python -m scripts.schema
@@ -49,7 +50,6 @@ lock: .venv/ready ## Resolve the dependencies anew
 	$(bin)/uv pip compile $(compile) --group dev --group cuda pyproject.toml -o locks/cuda.txt
 	$(bin)/uv pip compile $(compile) --group judging --constraints locks/cpu.txt -o locks/judging.txt
 	$(bin)/uv pip compile $(compile) --group gateway --constraints locks/cpu.txt -o locks/gateway.txt
-
 
 clean: ## Remove everything that `make run` made, except the environment and the caches
 	rm -rf evaluation models data/prepared data/validation checkpoints .gatehouse

@@ -93,8 +93,18 @@ class LedgerSettings(Declared):
     spool: InsidePath = Field(default=".gatehouse/spool", description="Folder on a local disk.")
     path: InsidePath = Field(default=".gatehouse/ledger.db", description="SQLite file, where no URL is set.")
     url_variable: Annotated[str, Field(pattern="^[A-Z_][A-Z0-9_]*$")] = "GATEHOUSE_LEDGER_URL"
-    batch_rows: Count = 500
-    flush_s: Seconds = 0.5
+    batch_rows: Count = Field(default=200, description="Rows per transaction at most.")
+    flush_s: Seconds = Field(default=0.5, description="How long a row waits on the spool while the database answers.")
+    segment_bytes: Annotated[int, Field(ge=65_536, le=1_073_741_824)] = Field(
+        default=8_388_608, description="Size of one file of the spool; two are allocated in advance."
+    )
+    sync_s: Seconds | None = Field(
+        default=None, description="Force the spool to the disk so often; null leaves it to the operating system."
+    )
+    when_unknown: Literal["refuse", "allow"] = Field(
+        default="refuse",
+        description="Projects with a budget, while the database has not yet said what they spent before the start.",
+    )
 
 
 class MetricsSettings(Declared):

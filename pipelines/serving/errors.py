@@ -95,6 +95,14 @@ def busy(what: str, retry_after_s: int) -> Refused:
     )
 
 
+def over_budget(message: str, retry_after_s: int, *, is_unknown: bool) -> Refused:
+    """Return the refusal of a project that may not spend: 429 until its budget begins anew, 503 while it is unknown."""
+    if is_unknown:
+        return unavailable(message, "budget_unknown", retry_after_s=retry_after_s)
+    kind: Kind = "rate_limit_error"
+    return Refused(429, message, kind, "budget_exceeded", retry_after_s=retry_after_s, is_final=True)
+
+
 def unavailable(message: str, code: str, *, retry_after_s: int = 5) -> Refused:
     """Return the refusal of a request that cannot be served now, whoever asks."""
     return Refused(503, message, "api_error", code, retry_after_s=retry_after_s)

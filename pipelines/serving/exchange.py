@@ -30,7 +30,8 @@ class Exchange:
     """One request and its answer. The gateway finishes each exactly once, however it ends.
 
     Attributes:
-        id: `req_` and 24 hex digits; the answer's header `x-request-id`, and what feedback refers to.
+        id: `req_` and 24 hex digits: milliseconds, so that the ledger's index grows at its end, and 48 random bits. The
+            answer's header `x-request-id`, and what feedback refers to.
         time_s: Wall clock at the start, seconds since 1970: a label, never subtracted (clocks go backwards).
         endpoint: `chat`, `completions`, `embeddings` or `predict`.
         project: Whose key it came with, or "".
@@ -85,8 +86,8 @@ class Exchange:
     )
 
     def __init__(self, endpoint: str) -> None:
-        self.id = f"req_{secrets.token_hex(12)}"
         self.time_s = time.time()
+        self.id = f"req_{int(self.time_s * 1000):012x}{secrets.token_hex(6)}"
         self.started = time.perf_counter()
         self.endpoint = endpoint
         self.project = self.key = self.user = self.route = self.variant = self.model = self.upstream = ""

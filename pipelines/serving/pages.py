@@ -92,7 +92,8 @@ class Pages:
         rated = await state.parts.ledger.rate(request_id, project, rating)
         if rated is None:
             raise Refused(404, "this project made no such request", "not_found_error", "request_not_found")
-        state.parts.metrics.rated(rated, rating)
+        if rated.is_new:
+            state.parts.metrics.rated(rated, rating)
         return 200, {"request_id": request_id, "rating": rating}, []
 
 
@@ -111,6 +112,9 @@ class PrivatePages:
         if scope["path"] == "/metrics" and scope["method"] == "GET":
             kind = b"text/plain; version=0.0.4; charset=utf-8"
             await respond(send, 200, parts.metrics.render(), [], kind)
+        elif scope["path"] == "/v1/verdict" and scope["method"] == "GET" and parts.verdict is None:
+            message = "no release is under way: verdicts come with one"
+            await respond(send, 404, Refused(404, message, "not_found_error", "no_release").content(), [])
         elif scope["path"] == "/v1/verdict" and scope["method"] == "GET" and parts.verdict is not None:
             from urllib.parse import parse_qsl
 

@@ -165,27 +165,29 @@ class Guards(Protocol):
 
 
 class Rated(NamedTuple):
-    """What a rating was given to."""
+    """What a rating was given to; one that only repeats what stood there is not new, and not counted again."""
 
     route: str
     variant: str
+    is_new: bool = True
 
 
 class Ledger(Protocol):
-    """One row per request, exactly once.
+    """One row per request, exactly once."""
 
-    Attributes:
-        is_accepting: False while rows cannot be written (disk full): the gateway then refuses new requests with 503
-            before they cost anything.
-    """
-
-    is_accepting: bool
+    @property
+    def is_accepting(self) -> bool:
+        """False while rows cannot be written (disk full): new requests are refused (503) before they cost anything."""
 
     def book(self, exchange: Exchange) -> None:
         """Append the row to the local spool before the last byte leaves: a SIGKILL loses nothing. Never raises."""
 
     async def rate(self, request_id: str, project: str, rating: int) -> Rated | None:
-        """Add a rating (1-5; thumbs are 1 and 5) to a request of this project; None if there is no such request."""
+        """Add a rating (1-5; thumbs are 1 and 5) to a request of this project; None if there is no such request.
+
+        Raises:
+            Refused: Nobody can say now, or it cannot be written.
+        """
 
     async def start(self) -> None:
         """Open spool and database, replay what was left."""
@@ -195,10 +197,11 @@ class Ledger(Protocol):
 
 
 class OverBudget(NamedTuple):
-    """Why a project may not spend now."""
+    """Why a project may not spend now: too much is spent (429), or how much is not known yet (503)."""
 
     message: str
     retry_after_s: int
+    is_unknown: bool = False
 
 
 class Budgets(Protocol):

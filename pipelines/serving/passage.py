@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.serving.answering import Ask, answer_whole, inspect_in, may_be_cached, prediction, refusal
 from pipelines.serving.delivery import EVENTS, JSON, Delivery, Send
-from pipelines.serving.errors import Refused, busy, invalid, unauthorized, unavailable, unknown_model
+from pipelines.serving.errors import Refused, busy, invalid, over_budget, unauthorized, unavailable, unknown_model
 from pipelines.serving.exchange import GONE, Exchange
 from pipelines.serving.parts import Answer, Body, Flight
 from pipelines.serving.requests import parse
@@ -105,9 +105,7 @@ class Passage:
             if not self.parts.ledger.is_accepting:
                 raise unavailable("the ledger cannot be written; nothing is answered unbooked", "ledger_unavailable")
             if over := self.parts.budgets.check(project):
-                refused = busy("", over.retry_after_s)
-                refused.message, refused.code, refused.is_final = over.message, "budget_exceeded", True
-                raise refused
+                raise over_budget(over.message, over.retry_after_s, is_unknown=over.is_unknown)
             await self._converse(self._ask(route, side, body))
         finally:
             active[project] -= 1

@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from pipelines.core.errors import ConfigError, GatehouseError, one_line
+from pipelines.serving.accounts import take_effect
 from pipelines.serving.addresses import address
 from pipelines.serving.app import Gateway
 from pipelines.serving.assemble import assemble, take_apart
@@ -81,10 +82,11 @@ class Server:
         public, private = self._bind(serving)
         processes = Processes(_own(serving), self._place.root, self._log)
         digests = await processes.prepare()
-        parts = await assemble(serving, self._place.root)
+        parts = await assemble(serving, self._place.root, log=self._log)
         await parts.ledger.start()
         self._digests = digests
         state = State(serving, parts, root=self._place.root, digests=digests)
+        take_effect(serving, parts)
         self._gateway = Gateway(state, self._log)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
@@ -187,12 +189,13 @@ class Server:
             serving = load_checked(self._place.path, self._place.root)
             if _own(serving) != _own(before.serving):
                 raise ConfigError(f"{self._place.path}: upstreams: processes change with a restart only")
-            parts = await assemble(serving, self._place.root, before.parts)
+            parts = await assemble(serving, self._place.root, before.parts, log=self._log)
             state = State(serving, parts, root=self._place.root, digests=self._digests, before=before)
         except (GatehouseError, OSError) as error:
             self._log.event("reload_refused", problem=one_line(str(error)))
             return
         self._gateway.state = state
+        take_effect(serving, parts)
         before.close_unused(state)
         self._log.event("reloaded", routes=sorted(state.routes))
 

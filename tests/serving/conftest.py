@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from tests.serving.gateway import KEY, Running
+from tests.serving.ledgers import Postgres
 from tests.serving.upstreams import Upstreams
 
 
@@ -23,6 +24,13 @@ def second() -> Iterator[Upstreams]:
     process = Upstreams()
     yield process
     process.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

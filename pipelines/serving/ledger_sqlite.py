@@ -1,0 +1,144 @@
+"""The ledger in an SQLite file: the rows of a batch go in as one JSON array, so that Python's lock is hardly held."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import ConfigError
+from pipelines.serving.ledger_database import (
+    ADD,
+    GROUP_NAMES,
+    NAMES,
+    SUM_NAMES,
+    SUM_TERMS,
+    VERSION,
+    Away,
+    Found,
+    Unfit,
+    refuse_newer,
+    tables,
+)
+from pipelines.serving.ledger_rows import COLUMNS, Rating, array
+
+BUSY_S = 2.0
+TERMS = ", ".join(f"json_extract(value, '$.{column.name}')" for column in COLUMNS)
+INSERT = (
+    f"INSERT INTO gatehouse_requests ({NAMES}) SELECT {TERMS} FROM json_each(?) WHERE true ON CONFLICT (id) DO NOTHING"  # noqa: S608
+)
+# Rows get growing rowids, and nobody else writes within this transaction: what is behind the last one is new.
+ADD_UP = (
+    f"INSERT INTO gatehouse_spending ({GROUP_NAMES}, {SUM_NAMES}) SELECT {GROUP_NAMES}, {SUM_TERMS} "  # noqa: S608
+    f"FROM gatehouse_requests WHERE rowid > ? GROUP BY {GROUP_NAMES} ON CONFLICT ({GROUP_NAMES}) DO UPDATE SET {ADD}"
+)
+RATE = (
+    "UPDATE gatehouse_requests SET rating = ?, rated_s = ? WHERE id = ? AND project = ? "
+    "AND (rated_s IS NULL OR rated_s < ?)"
+)
+
+
+class SqliteLedger:
+    """The ledger in a file.
+
+    Args:
+        path: Of the file; it and its folder are made where they are missing.
+        writes: False opens what is there for reading.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self._path = path
+        self._writes = writes
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Connect; see `Database`."""
+        if not self._writes and not self._path.exists():
+            raise ConfigError(f"{self._path}: there is no ledger yet; `make serve` begins one")
+        with self._translated():
+            if self._writes:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            mode = "rw" if self._writes else "ro"
+            self._connection = sqlite3.connect(
+                f"{self._path.resolve().as_uri()}?mode={mode}",
+                uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False,
+            )  # fmt: skip
+            (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+            refuse_newer(found, str(self._path))
+            if self._writes:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                # A batch is on the disk before the spool forgets it.
+                self._connection.execute("PRAGMA synchronous = FULL")
+                if found < VERSION:
+                    self._migrate()
+
+    def _migrate(self) -> None:
+        with self._transaction() as connection:
+            for statement in tables():
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def book(self, rows: Sequence[bytes], ratings: Sequence[Rating]) -> None:
+        """Take rows and ratings; see `Database`."""
+        with self._translated(), self._transaction() as connection:
+            if rows:
+                (last,) = connection.execute("SELECT coalesce(max(rowid), 0) FROM gatehouse_requests").fetchone()
+                connection.execute(INSERT, (array(list(rows)).decode(),))
+                connection.execute(ADD_UP, (last,))
+            for rating in ratings:
+                values = (rating.rating, rating.rated_s, rating.id, rating.project, rating.rated_s)
+                connection.execute(RATE, values)
+
+    def spent(self, since: str) -> list[tuple[str, str, float]]:
+        """Return what projects spent; see `Database`."""
+        sql = "SELECT project, day, sum(usd) FROM gatehouse_spending WHERE day >= ? GROUP BY project, day"
+        return [(project, day, usd) for project, day, usd in self.query(sql, (since,))]
+
+    def find(self, request_id: str) -> Found | None:
+        """Return a request; see `Database`."""
+        sql = "SELECT project, route, variant, rating, rated_s FROM gatehouse_requests WHERE id = ?"
+        return next((Found(*row) for row in self.query(sql, (request_id,))), None)
+
+    def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT; see `Database`."""
+        with self._translated():
+            assert self._connection is not None
+            return self._connection.execute(sql, tuple(values)).fetchall()
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        assert self._connection is not None
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "malformed JSON" in str(error):
+                raise Unfit("a row is not JSON") from None
+            raise Away(f"{self._path}: {error}") from None
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
+                raise Unfit(str(error)) from None
+            raise Away(f"{self._path}: {error}") from None  # no database, or a damaged one
+        except OSError as error:
+            raise Away(f"{self._path}: {error.strerror}") from None
