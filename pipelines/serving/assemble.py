@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
-from pipelines.serving.absent import no_parts
+from pipelines.serving.absent import NoCaches, no_parts
+from pipelines.serving.cache import AnswerCaches
 from pipelines.serving.config import Serving
-from pipelines.serving.parts import Parts
+from pipelines.serving.embedder import Embedder
+from pipelines.serving.flights import SharedFlights
+from pipelines.serving.guardrails import RouteGuards
+from pipelines.serving.parts import Caches, Parts
+from pipelines.serving.redis_store import RedisStore
+from pipelines.serving.semantic import Semantic
 
 
 async def assemble(serving: Serving, root: Path, before: Parts | None = None) -> Parts:
@@ -20,7 +28,34 @@ async def assemble(serving: Serving, root: Path, before: Parts | None = None) ->
     Raises:
         GatehouseError: Something declared cannot be had.
     """
-    return before or no_parts()
+    parts = before or no_parts()
+    guards = RouteGuards(serving, root)
+    caches = _caches(serving, before)
+    flights = parts.flights if isinstance(parts.flights, SharedFlights) else SharedFlights()
+    return replace(parts, guards=guards, caches=caches, flights=flights)
+
+
+def _caches(serving: Serving, before: Parts | None) -> Caches:
+    """Return the caches that are declared; those in use go on, with the limits that are declared now."""
+    declared = serving.caches
+    if declared.exact is None:
+        return NoCaches()
+    if before is not None and isinstance(before.caches, AnswerCaches) and before.caches.fits(serving):
+        before.caches.renew(serving)
+        return before.caches
+    url = os.environ.get(declared.redis_url_variable or "", "")
+    semantic = None
+    if declared.semantic is not None:
+        semantic = Semantic(declared.semantic, Embedder(declared.semantic.timeout_s))
+    caches = AnswerCaches(serving, RedisStore(url) if url else None, semantic)
+    caches.start()
+    return caches
+
+
+async def leave(parts: Parts, kept: Parts) -> None:
+    """Close what the parts that are kept do not share."""
+    if parts.caches is not kept.caches:
+        await parts.caches.close()
 
 
 async def take_apart(parts: Parts) -> None:
