@@ -195,11 +195,3 @@ def _last_message(body: Body) -> str | None:
     if not isinstance(last, dict) or set(last) != {"role", "content"} or last["role"] != "user":
         return None
     return last["content"] if isinstance(last["content"], str) else None
-
-
-def too_alike(declared: SemanticCache, one: str, other: str, embed: Callable[[str], Array]) -> float | None:
-    """Return the similarity of two questions if they would share an answer, else None; for `check`."""
-    if not may_share(features(one), features(other)):
-        return None
-    similarity = float(embed(one) @ embed(other))
-    return similarity if similarity >= declared.min_similarity - ROUNDING else None
