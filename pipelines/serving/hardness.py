@@ -71,9 +71,9 @@ def ways(node: Node, follows: frozenset[str]) -> float:
 
 def _ways_to_repeat(node: Repeat, follows: frozenset[str]) -> float:
     begins = first(node.part)
+    if node.is_final:  # the first way that fits is the only one
+        return ways(node.part, begins if node.most > 1 else frozenset())
     inner = ways(node.part, follows | begins)
-    if node.is_final:
-        return inner
     if node.most > 1 and is_nullable(node.part):
         return float("inf")
     is_clear = not begins & follows
