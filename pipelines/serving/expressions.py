@@ -85,20 +85,40 @@ def width(node: Node) -> float:
             return inner * most if inner else 0
 
 
-def reach(node: Node) -> float:
-    """Return how many characters from its start decide about a match: its own, and those its anchors look at."""
+def least_width(node: Node) -> int:
+    """Return the fewest characters that a match can have."""
     match node:
-        case Anchor(further):
-            return further
-        case Sequence(parts):
-            return sum(map(reach, parts))
-        case Choice(branches):
-            return max(map(reach, branches))
-        case Repeat(part, _, most, _):
-            inner = reach(part)
-            return inner * most if inner else 0
-        case _:
+        case Characters():
             return 1
+        case Anchor():
+            return 0
+        case Sequence(parts):
+            return sum(map(least_width, parts))
+        case Choice(branches):
+            return min(map(least_width, branches))
+        case Repeat(part, least, _, _):
+            return least * least_width(part)
+
+
+def beyond(node: Node) -> int:
+    """Return how many characters after a match's end can decide about it."""
+    match node:
+        case Characters():
+            return 0
+        case Anchor(reach):
+            return reach
+        case Sequence(parts):
+            rests = [sum(map(least_width, parts[index + 1 :])) for index in range(len(parts))]
+            return max((beyond(part) - rest for part, rest in zip(parts, rests, strict=True)), default=0)
+        case Choice(branches):
+            return max(map(beyond, branches))
+        case Repeat(part, _, _, _):
+            return beyond(part)
+
+
+def reach(node: Node) -> float:
+    """Return how many characters from its start decide about a match."""
+    return width(node) + max(0, beyond(node))
 
 
 def is_nullable(node: Node) -> bool:

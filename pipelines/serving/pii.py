@@ -92,16 +92,16 @@ def ip6_end(match: re.Match[str]) -> int | None:
         address = ipaddress.IPv6Address(match.group())
     except ValueError:
         return None
-    return None if address.is_unspecified or address.is_loopback else match.end()
+    return match.end() if any(map(str.isdigit, match.group())) and not address.is_loopback else None
 
 
 KINDS: dict[str, tuple[tuple[str, Check | None, tuple[str, ...]], ...]] = {
     "iban": ((IBAN, iban_end, ()),),
     "card": ((CARD, card_end, ()),),
     "email": ((EMAIL, None, ("@",)),),
+    "ssn": ((SSN, None, ()),),
     "phone": tuple((pattern, phone_end, ()) for pattern in PHONES),
     "ip": ((IP4, None, (".",)), (IP6, ip6_end, (":",))),
-    "ssn": ((SSN, None, ()),),
 }
 """By kind: patterns, what looks closer, and what a text must contain at all."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipelines.serving.expressions import Anchor, Characters, Choice, Node, Repeat, Sequence
+from pipelines.serving.expressions import Anchor, Characters, Choice, Node, Repeat, Sequence, beyond
 
 MOST_STEPS = 20_000
+ANY = Characters(lambda character: True)
 
 
 class _Place:
@@ -39,7 +40,9 @@ class Tails:
         self._moves: list[tuple[int, Characters, int]] = []
         self._free: dict[int, set[int]] = {}  # by target: where one may come from without a character
         for node in nodes:
-            self._build(node, 0)
+            end = self._build(node, 0)
+            for _ in range(beyond(node)):  # what follows a match can decide about it
+                end = self._build(ANY, end)
         self._places: dict[frozenset[int], _Place] = {}
         self._n_steps = 0
         self._end = self._place({source for source, _, _ in self._moves})
@@ -101,13 +104,8 @@ class Tails:
                 target = self._new()
                 self._moves.append((source, node, target))
                 return target
-            case Anchor(reach):
-                end = self._new()
-                self._skip(source, end)
-                for _ in range(reach):
-                    source = self._build(Characters(lambda character: True), source)
-                    self._skip(source, end)
-                return end
+            case Anchor():
+                return source
             case Sequence(parts):
                 for part in parts:
                     source = self._build(part, source)

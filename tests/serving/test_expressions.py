@@ -77,6 +77,8 @@ def test_our_own_patterns_are_bounded_too(detector: Detector) -> None:
         ("secret", "secret", ""),
         ("secret", "secrx", ""),
         (r"secret\b", "secret", "secret"),
+        (r"(?!000)\d{3}-\d", "see 1", "1"),
+        (r"(?!a.{3}z)ab", "ab", "ab"),
         (r"secrets?", "secret", "secret"),
         (r"a.{0,3}b", "xa12", "a12"),
         (r"\d{3}-\d{2}", "it is 12", "12"),
