@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from pipelines.serving.exchange import Action
-from pipelines.serving.expressions import parse, reach
+from pipelines.serving.expressions import Node, parse, reach
 from pipelines.serving.folding import complete, fold, fold_character
+from pipelines.serving.hints import hint, likely
 from pipelines.serving.tails import Tails
 
 CONTEXT = 48
@@ -29,7 +30,6 @@ class Detector(NamedTuple):
         label: What a match is replaced by.
         pattern: Held against folded texts.
         check: Looks closer at a match.
-        needs: A text without any of these has no match; () if that cannot be said.
     """
 
     rule: str
@@ -37,7 +37,6 @@ class Detector(NamedTuple):
     label: str
     pattern: re.Pattern[str]
     check: Check | None = None
-    needs: tuple[str, ...] = ()
 
     def find(self, text: str, start: int, end: int) -> tuple[int, int] | None:
         """Return the first match that begins in [start, end), as (begin, end)."""
@@ -58,18 +57,12 @@ class Detectors:
 
     def __init__(self, found: Sequence[Detector]) -> None:
         self.found = tuple(found)
-        by_class: dict[int, list[Detector]] = {}
-        reaches = {detector.pattern.pattern: int(reach(parse(detector.pattern.pattern))) for detector in found}
-        for detector in found:
-            longest = reaches[detector.pattern.pattern]
-            by_class.setdefault(sum(longest > limit for limit in CLASSES), []).append(detector)
-        self._tails = [
-            Tails(
-                (parse(detector.pattern.pattern) for detector in members),
-                max(reaches[detector.pattern.pattern] for detector in members),
-            )
-            for members in by_class.values()
-        ]
+        nodes = [parse(detector.pattern.pattern) for detector in found]
+        self._hints = tuple(map(hint, nodes))
+        by_class: dict[int, list[Node]] = {}
+        for node in nodes:
+            by_class.setdefault(sum(reach(node) > limit for limit in CLASSES), []).append(node)
+        self._tails = [Tails(members, int(max(map(reach, members)))) for members in by_class.values()]
 
     def __bool__(self) -> bool:
         return bool(self.found)
@@ -78,15 +71,14 @@ class Detectors:
         """Return up to where no match can begin that is not yet known whole."""
         return min((tails.begin(text, low) for tails in self._tails), default=len(text))
 
+    def likely(self, text: str) -> Iterator[int]:
+        """Return the places of the patterns that a folded text may match."""
+        return likely(self._hints, text)
+
     def has_any(self, text: str) -> bool:
         """Tell whether anything at all is found in a text."""
         folded = fold(text).text
-        for detector in self.found:
-            if detector.needs and not any(needed in folded for needed in detector.needs):
-                continue
-            if detector.find(folded, 0, len(folded)) is not None:
-                return True
-        return False
+        return any(self.found[index].find(folded, 0, len(folded)) is not None for index in self.likely(folded))
 
 
 class Scan:
@@ -160,13 +152,15 @@ class Scan:
 
     def _matches(self, limit: int) -> list[tuple[int, int, int]]:
         """Return (begin, -end, index of the detector) of every match that begins before a place."""
-        found = []
-        for index, detector in enumerate(self._detectors.found):
-            start = max(self._next[index], self._at)
+        found: list[tuple[int, int, int]] = []
+        if limit <= self._at:
+            return found
+        for index in self._detectors.likely(self._text[self._at :]):
+            detector, start = self._detectors.found[index], max(self._next[index], self._at)
             while start < limit and (span := detector.find(self._text, start, limit)) is not None:
                 found.append((span[0], -span[1], index))
                 start = max(span[1], span[0] + 1)
-            self._next[index] = max(start, limit)
+            self._next[index] = start
         return found
 
     def _trim(self) -> None:

@@ -22,9 +22,10 @@ class Refused(ValueError):
 
 
 class Characters(NamedTuple):
-    """One character of a set."""
+    """One character of a set; `literal` if it is a certain one."""
 
     has: Callable[[str], bool]
+    literal: str = ""
 
 
 class Anchor(NamedTuple):
@@ -139,7 +140,7 @@ def is_nullable(node: Node) -> bool:
 def first(node: Node) -> frozenset[str]:
     """Return the sample's characters with which it can begin."""
     match node:
-        case Characters(has):
+        case Characters(has, _):
             return frozenset(filter(has, SAMPLE))
         case Anchor():
             return frozenset()
@@ -172,7 +173,7 @@ def _sequence(parsed: Any) -> Node:
 def _node(operation: str, value: Any) -> Node:
     match operation:
         case "LITERAL" | "NOT_LITERAL" | "ANY" | "IN":
-            return Characters(_test(operation, value))
+            return Characters(_test(operation, value), chr(value).lower() if operation == "LITERAL" else "")
         case "BRANCH":
             return Choice(tuple(map(_sequence, value[1])))
         case "SUBPATTERN":

@@ -95,22 +95,22 @@ def ip6_end(match: re.Match[str]) -> int | None:
     return match.end() if any(map(str.isdigit, match.group())) and not address.is_loopback else None
 
 
-KINDS: dict[str, tuple[tuple[str, Check | None, tuple[str, ...]], ...]] = {
-    "iban": ((IBAN, iban_end, ()),),
-    "card": ((CARD, card_end, ()),),
-    "email": ((EMAIL, None, ("@",)),),
-    "ssn": ((SSN, None, ()),),
-    "phone": tuple((pattern, phone_end, ()) for pattern in PHONES),
-    "ip": ((IP4, None, (".",)), (IP6, ip6_end, (":",))),
+KINDS: dict[str, tuple[tuple[str, Check | None], ...]] = {
+    "iban": ((IBAN, iban_end),),
+    "card": ((CARD, card_end),),
+    "email": ((EMAIL, None),),
+    "ssn": ((SSN, None),),
+    "phone": tuple((pattern, phone_end) for pattern in PHONES),
+    "ip": ((IP4, None), (IP6, ip6_end)),
 }
-"""By kind: patterns, what looks closer, and what a text must contain at all."""
+"""By kind: patterns, and what looks closer."""
 
 
 def detectors(kinds: Sequence[str], action: Action) -> list[Detector]:
     """Return what looks for these kinds of personal data."""
     return [
-        Detector("pii", action, f"[{kind.upper()}]", compiled(pattern), check, needs)
+        Detector("pii", action, f"[{kind.upper()}]", compiled(pattern), check)
         for kind in KINDS
         if kind in kinds
-        for pattern, check, needs in KINDS[kind]
+        for pattern, check in KINDS[kind]
     ]

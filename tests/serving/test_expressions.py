@@ -12,6 +12,7 @@ from pipelines.serving import credentials, injections, pii
 from pipelines.serving.detectors import Detector
 from pipelines.serving.expressions import parse, reach, width
 from pipelines.serving.hardness import problem, ways
+from pipelines.serving.hints import hint, likely
 from pipelines.serving.tails import Tails
 
 BUILT_IN = [*pii.detectors(list(pii.KINDS), "redact"), *credentials.detectors("redact"), *injections.detectors("flag")]
@@ -119,3 +120,25 @@ def test_nothing_is_let_go_that_more_text_can_turn_into_a_match(pattern: str, te
         now, later = compiled.match(text, start), compiled.match(text + more, start)
         assert (now and now.span()) == (later and later.span())
         assert later is None or later.end() - start <= width(node)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PATTERNS, st.text("abcABC1 ", max_size=12))
+def test_no_text_that_matches_is_ruled_out_beforehand(pattern: str, text: str) -> None:
+    if re.search(pattern, text, re.IGNORECASE):
+        assert list(likely([hint(parse(pattern))], text)) == [0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words", "n_digits"),
+    [
+        (r"\bacme( corp)?\b", ("acme",), 0),
+        (r"(?:ignore|forget) (?:all )?rules?", ("ignore", "forget"), 0),
+        (r"\d{3}-\d{2,4}", ("-",), 5),
+        (r"[a-z]+", (), 0),
+        (r"(?:secret)?x\d?", ("x",), 0),
+        (r"(?:abc|\d)", (), 0),
+    ],
+)
+def test_what_a_text_must_hold_is_read_from_the_pattern(pattern: str, words: tuple[str, ...], n_digits: int) -> None:
+    assert hint(parse(pattern)) == (words, n_digits)
