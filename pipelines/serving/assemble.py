@@ -56,6 +56,8 @@ async def leave(parts: Parts, kept: Parts) -> None:
     """Close what the parts that are kept do not share."""
     if parts.caches is not kept.caches:
         await parts.caches.close()
+    if isinstance(parts.guards, RouteGuards) and parts.guards is not kept.guards:
+        parts.guards.close()
 
 
 async def take_apart(parts: Parts) -> None:

@@ -78,6 +78,12 @@ class RouteGuard:
         assert isinstance(rules, TextRules)
         return rules.open_stream(exchange)
 
+    def close(self) -> None:
+        """Close what connections there are."""
+        for rules in (*self._in, *self._out):
+            if isinstance(rules, RemoteGuard):
+                rules.close()
+
 
 class RouteGuards:
     """Guardrails by route.
@@ -100,6 +106,11 @@ class RouteGuards:
     def of(self, route: str) -> Guard | None:
         """Return the guardrails of a route, or None if it has none."""
         return self._guards.get(route)
+
+    def close(self) -> None:
+        """Close what connections there are."""
+        for guard in self._guards.values():
+            guard.close()
 
 
 def _group(rules: Sequence[RuleIn | RuleOut], own: frozenset[str]) -> list[TextRules | AnswerRule]:

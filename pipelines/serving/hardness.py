@@ -6,6 +6,8 @@ gateway. Such patterns are refused when they are declared, and so are those that
 
 from __future__ import annotations
 
+import re
+
 from pipelines.serving.expressions import (
     Anchor,
     Characters,
@@ -22,6 +24,8 @@ from pipelines.serving.expressions import (
 )
 
 MOST_WAYS = 1000
+WITHOUT_END = 256
+"""A repeat without end counts as one of so many times: its text's length is what bounds it."""
 
 
 def problem(pattern: str, most_characters: int) -> str:
@@ -48,6 +52,14 @@ def problem(pattern: str, most_characters: int) -> str:
             "repeats itself, or make it possessive (a++)"
         )
     return ""
+
+
+def is_too_slow(pattern: str) -> bool:
+    """Tell whether a pattern, which may be no regular expression at all, could take too long on some text."""
+    try:
+        return ways(parse(pattern), frozenset()) > MOST_WAYS
+    except (Refused, re.error, OverflowError):
+        return True
 
 
 def ways(node: Node, follows: frozenset[str]) -> float:
@@ -78,6 +90,6 @@ def _ways_to_repeat(node: Repeat, follows: frozenset[str]) -> float:
         return float("inf")
     is_clear = not begins & follows
     if inner <= 1:
-        return 1 if is_clear else node.most - node.least + 1
+        return 1 if is_clear else max(1, min(node.most, WITHOUT_END) - node.least + 1)
     most = min(node.most, 64)  # at least 2 to the 64th: more than enough
     return float(inner**most) if is_clear else float(sum(inner**n for n in range(node.least, int(most) + 1)))

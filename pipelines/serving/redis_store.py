@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -47,7 +48,8 @@ class RedisStore:
         from redis.backoff import NoBackoff
         from redis.exceptions import RedisError
 
-        self._errors = (RedisError, OSError, TimeoutError)
+        self._errors = (RedisError, OSError, TimeoutError, UnicodeError)
+        self._n_busy = 0
         try:
             pool = ConnectionPool.from_url(
                 url,
@@ -66,34 +68,15 @@ class RedisStore:
 
     async def get(self, key: bytes) -> Kept | None:
         """Return an answer, or None if there is none to be had in time."""
-        if not self.breaker.allows():
-            return None
-        try:
-            async with asyncio.timeout(CONNECT_S + TIMEOUT_S):
-                content: Any = await self._redis.get(PREFIX + key)
-        except self._errors:
-            self.breaker.fail()
-            return None
-        except BaseException:
-            self.breaker.withdraw()
-            raise
-        self.breaker.succeed()
-        return None if content is None else unpack(content)
+        content = await self._do(lambda: self._redis.get(PREFIX + key))
+        return unpack(content) if isinstance(content, bytes) else None
 
     async def put(self, key: bytes, answer: Answer, ttl_s: float) -> None:
         """Keep an answer for so long, if that works."""
-        if len(answer.content) > MOST_BYTES or not self.breaker.allows():
+        if len(answer.content) > MOST_BYTES:
             return
-        try:
-            async with asyncio.timeout(CONNECT_S + TIMEOUT_S):
-                await self._redis.set(PREFIX + key, pack(answer, time.time() + ttl_s), px=max(1, round(ttl_s * 1000)))
-        except self._errors:
-            self.breaker.fail()
-            return
-        except BaseException:
-            self.breaker.withdraw()
-            raise
-        self.breaker.succeed()
+        kept, lives_ms = pack(answer, time.time() + ttl_s), max(1, round(ttl_s * 1000))
+        await self._do(lambda: self._redis.set(PREFIX + key, kept, px=lives_ms))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -102,6 +85,25 @@ class RedisStore:
                 await self._redis.aclose()
         except self._errors:
             pass
+
+    async def _do(self, work: Callable[[], Any]) -> Any:
+        """Return what Redis answers, or None if it cannot be asked now or does not answer in time."""
+        if self._n_busy >= MOST_CONNECTIONS or not self.breaker.allows():
+            return None
+        self._n_busy += 1
+        try:
+            async with asyncio.timeout(CONNECT_S + TIMEOUT_S):
+                found = await work()
+        except self._errors:
+            self.breaker.fail()
+            return None
+        except BaseException:
+            self.breaker.withdraw()
+            raise
+        finally:
+            self._n_busy -= 1
+        self.breaker.succeed()
+        return found
 
 
 def pack(answer: Answer, ends_s: float) -> bytes:

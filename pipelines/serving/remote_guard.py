@@ -55,6 +55,10 @@ class RemoteGuard:
         """Inspect a whole answer to the request `body`."""
         return await self._inspect(exchange, "out", body, answer)
 
+    def close(self) -> None:
+        """Close idle connections; those at work close when they are done."""
+        self._pool.close()
+
     async def _inspect(
         self, exchange: Exchange, direction: Literal["in", "out"], body: Body, answer: Body | None
     ) -> Inspection:

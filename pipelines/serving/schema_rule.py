@@ -11,12 +11,11 @@ import orjson
 from pipelines.llm.answer_schema import parse_schema
 from pipelines.serving.config_policies import JsonSchemaRule
 from pipelines.serving.exchange import Decision, Exchange
-from pipelines.serving.hardness import problem
+from pipelines.serving.hardness import is_too_slow
 from pipelines.serving.parts import PASS, Body, Inspection
 
 RULE = "json_schema"
 MOST_KNOWN = 256
-MOST_PATTERN_CHARACTERS = 4096
 
 
 class Unfit(Exception):
@@ -70,7 +69,7 @@ def make_validator(declared: Any) -> Any:
         schema = parse_schema(orjson.dumps(declared).decode())
     except (ValueError, TypeError):
         return None
-    if any(problem(pattern, MOST_PATTERN_CHARACTERS) for pattern in _patterns(schema)):
+    if any(map(is_too_slow, _patterns(schema))):
         return None
     return jsonschema.Draft202012Validator(schema)
 

@@ -33,6 +33,13 @@ def server() -> Iterator[RedisServer]:
     process.kill()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no illness of Redis."""
+    monkeypatch.setattr(redis_store, "CONNECT_S", 10.0)
+    monkeypatch.setattr(redis_store, "TIMEOUT_S", 10.0)
+
+
 @asynccontextmanager
 async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
     found = RedisStore(server.url)
@@ -111,7 +118,8 @@ def test_what_is_kept_is_read_back_as_it_was() -> None:
 def test_a_redis_that_is_ill_is_left_alone_and_used_again_when_it_is_back(
     upstreams: Upstreams, server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, illness: str
 ) -> None:
-    monkeypatch.setattr(redis_store, "OPEN_S", 0.2)
+    for name in ("OPEN_S", "CONNECT_S", "TIMEOUT_S"):
+        monkeypatch.setattr(redis_store, name, 0.2)
 
     async def scenario() -> None:
         async with store(server) as redis:
@@ -154,6 +162,17 @@ def test_a_gateway_without_its_redis_starts_and_answers(upstreams: Upstreams, tm
     finally:
         assert running.stop() == 0
     assert "secret-word" not in str(running.lines)
+
+
+def test_more_questions_at_once_than_connections_are_no_illness(server: RedisServer) -> None:
+    async def scenario() -> None:
+        async with store(server) as redis:
+            await redis.put(b"q", ANSWER, 60)
+            got = await asyncio.gather(*(redis.get(b"q") for _ in range(1000)))
+            assert any(kept is not None and kept.answer == ANSWER for kept in got)
+            assert redis.breaker.state == "closed"
+
+    asyncio.run(scenario())
 
 
 def test_a_url_that_is_none_of_redis_is_one_line_without_it() -> None:

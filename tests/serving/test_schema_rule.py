@@ -39,6 +39,13 @@ def test_what_does_not_fit_is_blocked(text: str) -> None:
     assert inspect(text, retries=0) == "block"
 
 
+def test_usual_patterns_in_a_schema_are_held_against() -> None:
+    for pattern, text, action in (("^[a-z]+$", "abc", "pass"), ("^[a-z]+$", "1", "block"), (".*x.*", "axb", "pass")):
+        schema = {"properties": {"a": {"pattern": pattern}}}
+        body = BODY | {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+        assert inspect(json.dumps({"a": text}), body, retries=0) == action
+
+
 def test_without_a_schema_nothing_is_asked_of_an_answer_and_json_object_asks_for_one() -> None:
     assert inspect("no", BODY) == "pass"
     wants_object = BODY | {"response_format": {"type": "json_object"}}
@@ -52,6 +59,8 @@ def test_without_a_schema_nothing_is_asked_of_an_answer_and_json_object_asks_for
         {"type": "nonsense"},
         {"$ref": "http://127.0.0.1:9/schema.json"},
         {"properties": {"a": {"pattern": "(x+)+y"}}},
+        {"properties": {"a": {"pattern": "("}}},
+        {"patternProperties": {"^(x|x)*$": {}}},
         "text",
         None,
     ],
