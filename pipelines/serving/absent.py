@@ -19,7 +19,7 @@ class NoCaches:
         """Nothing is known."""
         return None
 
-    async def put(self, question: Question, answer: Answer) -> None:
+    def put(self, question: Question, answer: Answer) -> None:
         """Forget it."""
 
     async def close(self) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipelines.core.declared import Declared
-from pipelines.core.params import Count, Name, Share
+from pipelines.core.declared import Declared, Misplaced
+from pipelines.core.params import Count, Name
 from pipelines.serving.config_upstreams import HttpUrl, Seconds, Variable
 
 
@@ -22,6 +22,7 @@ def _compiles(pattern: str) -> str:
 
 Pattern = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_compiles)]
 WhatToDo = Literal["block", "redact", "flag"]
+Word = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class LengthRule(Declared):
@@ -33,13 +34,24 @@ class LengthRule(Declared):
 
 
 class PatternRule(Declared):
-    """Regular expressions that must not occur; case is ignored."""
+    """Regular expressions that must not occur; case, accents, look-alike and invisible letters are ignored."""
 
     rule: Literal["patterns"]
     name: Name
     patterns: tuple[Pattern, ...] = Field(min_length=1)
-    max_match_characters: Count = Field(default=256, description="Longest match; what a stream may hold back.")
+    max_match_characters: Annotated[
+        int, Field(ge=1, le=4096, description="Longest match that a pattern may have; what a stream may hold back.")
+    ] = 256
     action: WhatToDo = "block"
+
+    @model_validator(mode="after")
+    def _can_be_matched(self) -> PatternRule:
+        from pipelines.serving.hardness import problem
+
+        for index, pattern in enumerate(self.patterns):
+            if found := problem(pattern, self.max_match_characters):
+                raise Misplaced(found, "patterns", index)
+        return self
 
 
 class PiiRule(Declared):
@@ -73,16 +85,28 @@ class JsonSchemaRule(Declared):
 
 
 class RemoteRule(Declared):
-    """A guard model behind an OpenAI-compatible endpoint, which answers with one of its words."""
+    """A guard model, which answers with one of its words; its calls are not booked."""
 
     rule: Literal["remote"]
-    base_url: HttpUrl
-    model: str
+    kind: Literal["openai", "invocations"] = Field(
+        default="openai", description="Chat completions, or a classic model behind MLflow's /invocations."
+    )
+    base_url: HttpUrl = Field(description="Ends in /v1, or is the whole URL of /invocations.")
+    model: str = ""
     api_key_variable: Variable | None = None
     timeout_s: Seconds = 2.0
-    blocked_words: tuple[str, ...] = ("unsafe",)
-    on_failure: Literal["block", "flag"] = "block"
+    blocked_words: tuple[Word, ...] = Field(default=("unsafe",), min_length=1)
+    allowed_words: tuple[Word, ...] = Field(default=("safe",), min_length=1)
+    on_failure: Literal["block", "flag"] = Field(
+        default="block", description="It is away, slow, or says none of its words: block fails closed, flag open."
+    )
     action: Literal["block", "flag"] = "block"
+
+    @model_validator(mode="after")
+    def _has_model(self) -> RemoteRule:
+        if self.kind == "openai" and not self.model:
+            raise Misplaced("an OpenAI-compatible guard needs the name of its model", "model")
+        return self
 
 
 RuleIn = Annotated[LengthRule | PatternRule | PiiRule | InjectionRule | RemoteRule, Field(discriminator="rule")]
@@ -118,9 +142,11 @@ class SemanticCache(Declared):
     """Questions that mean the same get the same answer."""
 
     embedding: Literal["all-minilm-l6-v2"] = "all-minilm-l6-v2"
-    min_similarity: Share = 0.95
+    min_similarity: Annotated[float, Field(ge=0.5, le=1.0, description="Cosine of the two embeddings.")] = 0.95
     ttl_s: Seconds = 3600.0
     max_entries: Count = 100_000
+    max_bytes: Count = 268_435_456
+    timeout_s: Seconds = Field(default=0.25, description="A question not embedded by then is not looked up.")
     must_differ: tuple[MustDiffer, ...] = Field(min_length=1)
 
 

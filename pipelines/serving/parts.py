@@ -2,7 +2,7 @@
 
 Order of a request: size and time limits -> key and project -> route, user, variant (counted) -> budget -> guardrails
 in -> exact, then semantic cache -> one flight per equal question -> tier -> upstream (breaker, retries, fallbacks) ->
-guardrails out -> ledger's spool -> last byte -> cache. The variant is chosen before the cache is asked, because cached
+guardrails out -> cache -> ledger's spool -> last byte. The variant is chosen before the cache is asked, because cached
 answers are bound to the model that gave them.
 """
 
@@ -68,8 +68,8 @@ class Caches(Protocol):
     async def get(self, exchange: Exchange, question: Question) -> Answer | None:
         """Return a remembered answer and set `exchange.cache` to its level, or to `miss`. Never raises."""
 
-    async def put(self, question: Question, answer: Answer) -> None:
-        """Remember an answer. Never raises; must not delay the client (it is awaited after the last byte)."""
+    def put(self, question: Question, answer: Answer) -> None:
+        """Remember an answer, at once in memory; what takes time happens beside the request. Never raises."""
 
     async def close(self) -> None:
         """Give up connections."""
@@ -78,7 +78,9 @@ class Caches(Protocol):
 class Flight(Protocol):
     """One call to an upstream that several equal requests wait for."""
 
-    n_followers: int
+    @property
+    def n_followers(self) -> int:
+        """How many wait."""
 
     def land(self, answer: Answer | None) -> None:
         """End the flight (leader, exactly once); None (no answer to share) sends every follower on its own way."""
@@ -117,21 +119,13 @@ class Blocked(Exception):
 
 
 class StreamGuard(Protocol):
-    """Inspects the text of one choice of a streamed answer, piece by piece."""
+    """Inspects the text of one choice of a streamed answer, piece by piece. Both raise `Blocked`."""
 
     def feed(self, text: str) -> str:
-        """Take the next piece and return what may leave now: what could still become a forbidden pattern is held back.
-
-        Raises:
-            Blocked: Nothing more may leave.
-        """
+        """Take the next piece; return what may leave now: what could still become a forbidden pattern is held back."""
 
     def close(self) -> str:
-        """Return what was held back and turned out to be harmless.
-
-        Raises:
-            Blocked: It was not.
-        """
+        """Return what was held back and turned out to be harmless."""
 
 
 class Guard(Protocol):

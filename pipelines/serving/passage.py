@@ -172,18 +172,19 @@ class Passage:
 
     async def _lead(self, ask: Ask) -> None:
         if ask.wants_stream and ask.is_passed_through:
-            answer = await Relay(ask, self.delivery.write, self._book_stream).run()
+            await Relay(ask, self.delivery.write, self._book_stream).run()
         else:
             answer = await answer_whole(ask)
             self._land(answer)
             await self._deliver(ask, answer)
-        if ask.question is not None and answer is not None and may_be_cached(ask, answer):
-            await self.parts.caches.put(ask.question, answer)
 
     def _land(self, answer: Answer | None) -> None:
-        if self.flight is not None:
-            self.flight.land(answer)
-            self.flight = None
+        """Remember an answer, then give it to who waits for it: who comes in between finds one or the other."""
+        ask, flight, self.flight = self.ask, self.flight, None
+        if answer is not None and ask is not None and ask.question is not None and may_be_cached(ask, answer):
+            self.parts.caches.put(ask.question, answer)
+        if flight is not None:
+            flight.land(answer)
 
     def _book_stream(self, answer: Answer | None) -> None:
         self._land(answer)

@@ -13,6 +13,7 @@ from pipelines.core.params import Params
 from pipelines.core.source import Key, Problem, Source, parse
 from pipelines.serving.config import Route, Serving
 from pipelines.serving.config_upstreams import MlflowUpstream, ProcessUpstream, RequestPrice
+from pipelines.serving.meanings import too_alike
 
 LATENCY_METRICS = {"latency": "latency_bounds_s", "ttft": "ttft_bounds_s"}
 
@@ -42,9 +43,10 @@ def problems(root: Path, params: Params | None, gates: Gates | None) -> list[str
     """Return what is wrong with a repository's `serving.yaml`, one line each."""
     try:
         found = find(root / "serving.yaml", root, shown="serving.yaml", params=params, gates=gates)
+        alike = [] if found.serving is None else too_alike(found.serving, parse(root / "serving.yaml", "serving.yaml"))
     except ConfigError as error:
         return [str(error)]
-    return list(map(str, found.problems))
+    return list(map(str, [*found.problems, *alike]))
 
 
 def find(

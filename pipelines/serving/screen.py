@@ -8,7 +8,8 @@ from pipelines.serving.exchange import Exchange
 from pipelines.serving.parts import Body, Guard, StreamGuard
 from pipelines.serving.streams import event
 
-TEXTS = ("content", "refusal", "reasoning_content")
+NO_TEXT = ("role", "type", "id", "name")
+"""Keys of a delta whose values are no text of the model; whatever else is a string passes an inspector."""
 
 
 class Screen:
@@ -33,12 +34,13 @@ class Screen:
         for part in value.get("choices", ()):
             choice = dict(part)
             index = choice.get("index", 0)
+            is_last = bool(choice.get("finish_reason"))
             if isinstance(choice.get("text"), str):
-                choice["text"] = self._feed((index, "text"), choice["text"])
+                choice["text"] = self._feed((index, "text"), choice["text"], is_last)
             if choice.get("delta"):
-                choice["delta"] = self._delta(index, choice["delta"])
+                choice["delta"] = self._delta(index, choice["delta"], is_last)
             choice.pop("logprobs", None)  # they spell out what the text may no longer say
-            if choice.get("finish_reason"):
+            if is_last:
                 late += self._rest(index)
             choices.append(choice)
         return late + event({**value, "choices": choices})
@@ -57,27 +59,35 @@ class Screen:
         text = {"delta": {"content": self._guard.refusal}} if is_chat else {"text": self._guard.refusal}
         return event({**self._head, "choices": [{"index": 0, **text, "finish_reason": "content_filter"}]})
 
-    def _delta(self, index: int, delta: Body) -> Body:
+    def _delta(self, index: int, delta: Body, is_last: bool) -> Body:
         found = dict(delta)
-        for name in TEXTS:
-            if isinstance(found.get(name), str) and found[name]:
-                found[name] = self._feed((index, name), found[name])
+        for name, value in delta.items():
+            if isinstance(value, str) and value and name not in NO_TEXT:
+                found[name] = self._feed((index, name), value, is_last)
         if isinstance(found.get("tool_calls"), list):
-            found["tool_calls"] = [self._call(index, call) for call in found["tool_calls"]]
+            calls = found["tool_calls"]
+            found["tool_calls"] = [
+                {**call, "function": self._call((index, "tool_calls", call.get("index", 0)), call["function"], is_last)}
+                if call.get("function")
+                else call
+                for call in calls
+            ]
+        if found.get("function_call"):
+            found["function_call"] = self._call((index, "function_call"), found["function_call"], is_last)
         return found
 
-    def _call(self, index: int, call: Body) -> Body:
-        function = call.get("function") or {}
+    def _call(self, key: tuple[Any, ...], function: Body, is_last: bool) -> Body:
         if not isinstance(function.get("arguments"), str):
-            return call
-        key = (index, "tool_calls", call.get("index", 0))
-        return {**call, "function": {**function, "arguments": self._feed(key, function["arguments"])}}
+            return function
+        return {**function, "arguments": self._feed(key, function["arguments"], is_last)}
 
-    def _feed(self, key: tuple[Any, ...], text: str) -> str:
+    def _feed(self, key: tuple[Any, ...], text: str, is_last: bool) -> str:
+        """Return what may leave; of an event that also ends its choice, all of it that may ever leave."""
         inspector = self._inspectors.get(key)
         if inspector is None:
             inspector = self._inspectors[key] = self._guard.open_stream(self._exchange)
-        return inspector.feed(text)
+        text = inspector.feed(text)
+        return text + self._inspectors.pop(key).close() if is_last else text
 
     def _rest(self, index: int) -> bytes:
         found = b""
@@ -89,6 +99,8 @@ class Screen:
                 part: Body = {"text": text}
             elif key[1] == "tool_calls":
                 part = {"delta": {"tool_calls": [{"index": key[2], "function": {"arguments": text}}]}}
+            elif key[1] == "function_call":
+                part = {"delta": {"function_call": {"arguments": text}}}
             else:
                 part = {"delta": {key[1]: text}}
             found += event({**self._head, "choices": [{"index": index, **part, "finish_reason": None}]})

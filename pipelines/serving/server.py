@@ -20,7 +20,7 @@ from pipelines.core.errors import ConfigError, GatehouseError, one_line
 from pipelines.serving.accounts import take_effect
 from pipelines.serving.addresses import address
 from pipelines.serving.app import Gateway
-from pipelines.serving.assemble import assemble, take_apart
+from pipelines.serving.assemble import assemble, leave, take_apart
 from pipelines.serving.config import Limits, Serving
 from pipelines.serving.config_upstreams import ProcessUpstream
 from pipelines.serving.logs import Log
@@ -190,13 +190,18 @@ class Server:
             if _own(serving) != _own(before.serving):
                 raise ConfigError(f"{self._place.path}: upstreams: processes change with a restart only")
             parts = await assemble(serving, self._place.root, before.parts, log=self._log)
-            state = State(serving, parts, root=self._place.root, digests=self._digests, before=before)
+            try:
+                state = State(serving, parts, root=self._place.root, digests=self._digests, before=before)
+            except GatehouseError:
+                await leave(parts, before.parts)
+                raise
         except (GatehouseError, OSError) as error:
             self._log.event("reload_refused", problem=one_line(str(error)))
             return
         self._gateway.state = state
         take_effect(serving, parts)
         before.close_unused(state)
+        await leave(before.parts, parts)
         self._log.event("reloaded", routes=sorted(state.routes))
 
 

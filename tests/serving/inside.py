@@ -25,12 +25,12 @@ def make(folder: Path, serving: Declared, **parts: Any) -> tuple[Gateway, NoLedg
 
 
 async def ask(
-    gateway: Gateway, body: Any, path: str = "/v1/chat/completions", *, line: Line | None = None
+    gateway: Gateway, body: Any, path: str = "/v1/chat/completions", *, line: Line | None = None, key: str = KEY
 ) -> tuple[int, dict[str, str], bytes]:
     """Ask once; return status, headers and body; nothing where the client on the line left."""
     content = json.dumps(body).encode()
     sent: list[Any] = []
-    headers = [(b"authorization", f"Bearer {KEY}".encode()), (b"content-length", str(len(content)).encode())]
+    headers = [(b"authorization", f"Bearer {key}".encode()), (b"content-length", str(len(content)).encode())]
 
     async def receive() -> Any:
         return {"type": "http.request", "body": content, "more_body": False}

@@ -40,7 +40,7 @@ class Memory:
         exchange.cache = "exact" if question.key in self.known else "miss"
         return self.known.get(question.key)
 
-    async def put(self, question: Question, answer: Answer) -> None:
+    def put(self, question: Question, answer: Answer) -> None:
         self.known[question.key] = answer
 
     async def close(self) -> None:

@@ -1,0 +1,190 @@
+"""The rules that look at texts: lengths, patterns, personal data, secrets, instructions to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from pipelines.serving import credentials, injections, pii
+from pipelines.serving.config_policies import (
+    InjectionRule,
+    LengthRule,
+    PatternRule,
+    PiiRule,
+    RuleIn,
+    RuleOut,
+    SecretsRule,
+)
+from pipelines.serving.detectors import Detector, Detectors, Scan, compiled
+from pipelines.serving.exchange import Decision, Exchange
+from pipelines.serving.parts import PASS, Blocked, Body, Inspection
+from pipelines.serving.texts import Unreadable, change_answer, change_request
+
+Direction = Literal["in", "out"]
+TextRule = LengthRule | PatternRule | PiiRule | InjectionRule | SecretsRule
+FROM_OTHERS = ("user", "tool", "function")
+"""Roles whose texts are searched for instructions: the application's own system messages are full of them."""
+
+
+def decide(
+    exchange: Exchange, direction: Direction, rule: str, action: Literal["flag", "redact", "retry", "block"]
+) -> None:
+    """Note a decision, once per request and direction."""
+    if Decision(direction, rule, action) not in exchange.decisions:
+        exchange.decide(direction, rule, action)
+
+
+class TextRules:
+    """Rules that are applied together, in one reading of each text.
+
+    Args:
+        rules: As declared.
+        own: Texts of the route's prompts, which nobody outside has written.
+    """
+
+    def __init__(self, rules: Sequence[TextRule], own: frozenset[str] = frozenset()) -> None:
+        self._own = own
+        self._lengths = [rule for rule in rules if isinstance(rule, LengthRule)]
+        found = [detector for rule in rules for detector in detectors_of(rule)]
+        self._for_others = Detectors(found)
+        self._for_all = Detectors([detector for detector in found if detector.rule != "injection"])
+
+    def inspect_in(self, exchange: Exchange, body: Body) -> Inspection:
+        """Inspect a request."""
+        reading = Reading(self, exchange, "in")
+        try:
+            changed = change_request(body, reading.of_role)
+        except Unreadable:
+            decide(exchange, "in", "unreadable", "block")
+            return Inspection("block", rule="unreadable")
+        except Blocked as blocked:
+            return Inspection("block", rule=str(blocked))
+        return PASS if changed is body else Inspection("redact", changed)
+
+    def inspect_out(self, exchange: Exchange, answer: Body) -> Inspection:
+        """Inspect an answer."""
+        reading = Reading(self, exchange, "out")
+        try:
+            changed = change_answer(answer, reading.of_answer)
+        except Unreadable:
+            decide(exchange, "out", "unreadable", "block")
+            return Inspection("block", rule="unreadable")
+        except Blocked as blocked:
+            return Inspection("block", rule=str(blocked))
+        return PASS if changed is answer else Inspection("redact", changed)
+
+    def open_stream(self, exchange: Exchange) -> TextStream:
+        """Return what inspects one text of a streamed answer."""
+        return TextStream(self, exchange)
+
+    def is_own(self, text: str) -> bool:
+        """Tell whether a text is of the route's own prompt."""
+        return text in self._own
+
+    def detectors(self, role: str) -> Detectors:
+        """Return what is looked for in a text of this role."""
+        return self._for_others if role in FROM_OTHERS else self._for_all
+
+    def count(self, exchange: Exchange, direction: Direction, n_characters: int) -> None:
+        """Hold a length against the rules.
+
+        Raises:
+            Blocked: It is too long.
+        """
+        for rule in self._lengths:
+            if n_characters > rule.max_characters:
+                decide(exchange, direction, "length", rule.action)
+                if rule.action == "block":
+                    raise Blocked("length")
+
+
+class Reading:
+    """One reading of a request or an answer."""
+
+    def __init__(self, rules: TextRules, exchange: Exchange, direction: Direction) -> None:
+        self._rules = rules
+        self._exchange = exchange
+        self._direction = direction
+        self._n_characters = 0
+
+    def of_role(self, role: str, text: str) -> str:
+        """Return a request's text as it may go on.
+
+        Raises:
+            Blocked: It may not.
+        """
+        if self._rules.is_own(text):
+            return text
+        self._n_characters += len(text)
+        self._rules.count(self._exchange, self._direction, self._n_characters)
+        return self._read(self._rules.detectors(role), text)
+
+    def of_answer(self, text: str) -> str:
+        """Return an answer's text as it may leave.
+
+        Raises:
+            Blocked: It may not.
+        """
+        self._rules.count(self._exchange, self._direction, len(text))
+        return self._read(self._rules.detectors("assistant"), text)
+
+    def _read(self, detectors: Detectors, text: str) -> str:
+        if not detectors or not detectors.has_any(text):
+            return text
+        scan = Scan(detectors, decider(self._exchange, self._direction))
+        changed = scan.feed(text) + scan.close()
+        return text if changed == text else changed
+
+
+class TextStream:
+    """One text of a streamed answer."""
+
+    def __init__(self, rules: TextRules, exchange: Exchange) -> None:
+        self._rules = rules
+        self._exchange = exchange
+        self._n_characters = 0
+        self._scan = Scan(rules.detectors("assistant"), decider(exchange, "out"))
+
+    def feed(self, text: str) -> str:
+        """Take the next piece; return what may leave.
+
+        Raises:
+            Blocked: Nothing more may.
+        """
+        self._n_characters += len(text)
+        self._rules.count(self._exchange, "out", self._n_characters)
+        return self._scan.feed(text)
+
+    def close(self) -> str:
+        """Return what was held back and may leave.
+
+        Raises:
+            Blocked: It may not.
+        """
+        return self._scan.close()
+
+
+def decider(exchange: Exchange, direction: Direction) -> Callable[[Detector], None]:
+    """Return what notes a scan's matches and ends it where one blocks."""
+
+    def note(detector: Detector) -> None:
+        assert detector.action in ("flag", "redact", "block")
+        decide(exchange, direction, detector.rule, detector.action)
+        if detector.action == "block":
+            raise Blocked(detector.rule)
+
+    return note
+
+
+def detectors_of(rule: RuleIn | RuleOut) -> list[Detector]:
+    """Return what a rule looks for; nothing for one that does not look at patterns."""
+    if isinstance(rule, PatternRule):
+        label = f"[{rule.name.upper()}]"
+        return [Detector(rule.name, rule.action, label, compiled(pattern)) for pattern in rule.patterns]
+    if isinstance(rule, PiiRule):
+        return pii.detectors(rule.kinds, rule.action)
+    if isinstance(rule, SecretsRule):
+        return credentials.detectors(rule.action)
+    if isinstance(rule, InjectionRule):
+        return injections.detectors(rule.action)
+    return []

@@ -1,0 +1,102 @@
+"""Answers held against a JSON Schema, with one more try."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.serving.exchange import Decision
+from tests.serving.inside import ask, make
+from tests.serving.rules import exchange, guard, guards
+from tests.serving.test_guardrails import BODY, REFUSAL, said, serving, texts
+from tests.serving.upstreams import Upstreams
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
+WANTS: dict[str, Any] = BODY | {
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+}
+
+
+def inspect(text: str | None, body: dict[str, Any] = WANTS, **rule: Any) -> str:
+    rules = guard(out=[{"rule": "json_schema", **rule}])
+    message = {"content": text, "tool_calls": [1]} if text is None else {"content": text}
+    return asyncio.run(rules.inspect_out(exchange(), body, {"choices": [{"message": message}]})).action
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', ' {"a": -5}\n', None])
+def test_what_fits_passes(text: str | None) -> None:
+    assert inspect(text, retries=0) == "pass"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no", '{"a": "1"}', '{"a": 1, "b": 2}', '{"a": 1', '```json\n{"a": 1}\n```', "NaN"]
+)
+def test_what_does_not_fit_is_blocked(text: str) -> None:
+    assert inspect(text, retries=0) == "block"
+
+
+def test_usual_patterns_in_a_schema_are_held_against() -> None:
+    for pattern, text, action in (("^[a-z]+$", "abc", "pass"), ("^[a-z]+$", "1", "block"), (".*x.*", "axb", "pass")):
+        schema = {"properties": {"a": {"pattern": pattern}}}
+        body = BODY | {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+        assert inspect(json.dumps({"a": text}), body, retries=0) == action
+
+
+def test_without_a_schema_nothing_is_asked_of_an_answer_and_json_object_asks_for_one() -> None:
+    assert inspect("no", BODY) == "pass"
+    wants_object = BODY | {"response_format": {"type": "json_object"}}
+    assert inspect("{}", wants_object) == "pass"
+    assert inspect("[]", wants_object, retries=0) == "block"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "nonsense"},
+        {"$ref": "http://127.0.0.1:9/schema.json"},
+        {"properties": {"a": {"pattern": "(x+)+y"}}},
+        {"properties": {"a": {"pattern": "("}}},
+        {"patternProperties": {"^(x|x)*$": {}}},
+        "text",
+        None,
+    ],
+)
+def test_a_schema_that_cannot_be_held_against_lets_nothing_pass_and_asks_nobody(schema: Any) -> None:
+    body = BODY | {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+    assert inspect('{"a": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}', body) == "block"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(
+    ("replies", "left", "actions", "n_attempts"),
+    [
+        (['{"a": 1}'], '{"a": 1}', [], 1),
+        (["no", '{"a": 2}'], '{"a": 2}', ["retry"], 2),
+        (["no", "no again", '{"a": 3}'], REFUSAL, ["retry", "block"], 2),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_asked_for_once_more(
+    upstreams: Upstreams,
+    tmp_path: Path,
+    replies: list[str],
+    left: str,
+    actions: list[str],
+    n_attempts: int,
+    streams: bool,
+) -> None:
+    async def scenario() -> None:
+        file = serving(upstreams, {"out": [{"rule": "json_schema"}]})
+        gateway, ledger = make(tmp_path, file, guards=guards(file))
+        upstreams.script(*({"text": reply} for reply in replies))
+        _, _, content = await ask(gateway, WANTS | {"stream": streams})
+        assert (texts(content) if streams else said(json.loads(content))) == left
+        row = ledger.rows[0]
+        assert row.decisions == [Decision("out", "json_schema", action) for action in actions]
+        assert row.n_attempts == n_attempts
+        upstreams.script()
+
+    asyncio.run(scenario())
