@@ -55,9 +55,11 @@ def commit_files(root: Path, before: str | None, files: Mapping[str, bytes], mes
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         if before:
             git.git(root, "read-tree", before, environment=index)
-        for path, data in files.items():
-            oid = git.git(root, "hash-object", "-w", "--stdin", stdin=data).decode().strip()
-            git.git(root, "update-index", "--add", "--cacheinfo", f"100644,{oid},{path}", environment=index)
+        oids = {
+            path: git.git(root, "hash-object", "-w", "--stdin", stdin=data).decode() for path, data in files.items()
+        }
+        listed = "".join(f"100644 {oid.strip()}\t{path}\0" for path, oid in oids.items()).encode()
+        git.git(root, "update-index", "-z", "--add", "--index-info", stdin=listed, environment=index)
         tree = git.git(root, "write-tree", environment=index).decode().strip()
     if before and tree == git.git(root, "rev-parse", f"{before}^{{tree}}").decode().strip():
         return before

@@ -56,10 +56,23 @@ class Store:
 
     def read(self, tip: str, path: str) -> bytes | None:
         """Return a file of a commit, or None where it has none."""
-        return self.read_all(tip, path).get(path)
+        return self.read_each(tip, path)[0]
+
+    def read_each(self, tip: str, *paths: str) -> list[bytes | None]:
+        """Return files of a commit in order; None for each that it does not have."""
+        said = git.git(self.root, "cat-file", "--batch", stdin="".join(f"{tip}:{path}\n" for path in paths).encode())
+        found: list[bytes | None] = []
+        at = 0
+        for _ in paths:
+            end = said.index(b"\n", at)
+            words = said[at:end].split()
+            size = int(words[2]) if len(words) == 3 and words[1] == b"blob" else -1
+            found.append(said[end + 1 : end + 1 + size] if size >= 0 else None)
+            at = end + (size + 2 if size >= 0 else 1)
+        return found
 
     def read_all(self, tip: str, path: str) -> dict[str, bytes]:
-        """Return a file of a commit, or every file below a folder, by path."""
+        """Return every file below a folder of a commit, by path."""
         said = git.git(self.root, "ls-tree", "-r", "-z", "--full-tree", "--end-of-options", tip, path)
         oids = {}
         for line in said.decode(errors="surrogateescape").split("\0"):

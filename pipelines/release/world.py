@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.core import git
 from pipelines.core.errors import ConfigError, one_line
 from pipelines.core.records import Record
 from pipelines.release import clock as clocks
@@ -115,9 +114,9 @@ class Seen(NamedTuple):
     def manifest(self, release: Release) -> Manifest:
         """Return the manifest of a release, verified against its name and its signature."""
         path = manifest_path(self.world.environment, release.manifest)
-        found = self.world.store.read_all(self.tip, path) | self.world.store.read_all(self.tip, f"{path}.sig")
-        manifest = read_manifest(found.get(path), release.manifest, path)
-        verify(found[path], found.get(f"{path}.sig"), self.world.signing(self.tip), path)
+        data, signature = self.world.store.read_each(self.tip, path, f"{path}.sig")
+        manifest = read_manifest(data, release.manifest, path)
+        verify(data or b"", signature, self.world.signing(self.tip), path)
         return manifest
 
     def plan(self) -> Plan:
@@ -205,10 +204,10 @@ def plan_at(world: World, commit: str, expected: str) -> Plan:
     Raises:
         ConfigError: The commit has no gates, or they are not those that the release began with.
     """
-    entry = git.files_of(world.root, commit).get("gates.yaml")
-    if entry is None:
+    gates = world.store.read(commit, "gates.yaml")
+    if gates is None:
         raise ConfigError(f"gates.yaml: commit {commit[:12]} has none; a release needs its stages")
-    plan = world.plan_of(git.text_of(world.root, entry.oid))
+    plan = world.plan_of(gates)
     if expected and plan.gates_sha256 != expected:
         raise ConfigError(
             f"gates.yaml: the release goes by {expected[:12]}, found {plan.gates_sha256[:12]}; roll it back"

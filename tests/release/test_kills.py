@@ -1,0 +1,103 @@
+"""Whatever kills a release, and wherever: run again it ends in the same tree, with one version and one history."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.release.kills import KILLED, in_child
+from tests.release.scripted import FILE
+from tests.release.site import Site
+
+ROOT = Path(__file__).parent.parent.parent
+GOOD = {"blind": [[5, 12]], "per_second": 4}
+BAD = {"errors": 0.3}
+
+
+def ended(site: Site, tag: str = "v1.1.0") -> None:
+    site.release(tag)
+
+
+def expected(site: Site, folder: Path, script: dict[str, object]) -> tuple[str, dict[str, object], list[str]]:
+    """Return what an undisturbed run ends in."""
+    calm = site.copy(folder)
+    calm.script(**script)
+    ended(calm)
+    return calm.tree(), told(calm), calm.subjects()
+
+
+def told(site: Site) -> dict[str, object]:
+    world = site.file.read()
+    return {key: world[key] for key in ("now", "deployed", "weight", "versions", "aliases")}
+
+
+def killed_everywhere(site: Site) -> int:
+    """Let every process die at the first point that no process before it has died at; return how many did."""
+    seen = site.folder / "seen"
+    seen.touch()
+
+    def kill(point: str) -> bool:
+        if point in seen.read_text().splitlines():
+            return False
+        with seen.open("a") as stream:
+            stream.write(f"{point}\n")
+        return True
+
+    kills = 0
+    while (code := in_child(lambda: ended(site), kill)) == KILLED:
+        kills += 1
+        assert kills < 2000, "it does not come to an end"
+    assert code == 0
+    return kills
+
+
+@pytest.mark.parametrize("script", [GOOD, BAD], ids=["good", "rolled back"])
+def test_killed_at_every_point_with_a_remote_it_ends_in_the_same_tree(
+    site: Site, tmp_path: Path, script: dict[str, object]
+) -> None:
+    tree, world, subjects = expected(site, tmp_path / "calm", script)
+    site.script(**script)
+    kills = killed_everywhere(site)
+    assert kills > 80
+    assert (site.tree(), told(site)) == (tree, world)
+    assert site.subjects() == subjects
+    assert (len(site.file.read()["versions"]), len(site.histories())) == (2, 2)
+
+
+@pytest.mark.parametrize("script", [GOOD], ids=["good"])
+def test_killed_at_every_point_without_a_remote_it_ends_in_the_same_tree_and_work_tree(
+    lone: Site, tmp_path: Path, script: dict[str, object]
+) -> None:
+    tree, world, subjects = expected(lone, tmp_path / "calm", script)
+    lone.script(**script)
+    assert killed_everywhere(lone) > 100
+    assert (lone.tree(), told(lone)) == (tree, world)
+    assert lone.subjects() == subjects
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=lone.root, capture_output=True, text=True, check=True)
+    assert status.stdout == ""
+
+
+@pytest.mark.parametrize("at", [3, 9, 14])
+def test_a_real_sigkill_of_the_real_command_is_taken_up_by_the_next_one(site: Site, tmp_path: Path, at: int) -> None:
+    tree, world, _ = expected(site, tmp_path / "calm", GOOD)
+    site.script(**GOOD)
+    command = [sys.executable, "-m", "scripts.release", "--tag", "v1.1.0", "--target", "tests.release.scripted:build"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), FILE: str(site.file.path), "GIT_CONFIG_COUNT": "1",
+                   "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "rita"}  # fmt: skip
+    first = subprocess.run(
+        command,
+        cwd=site.root,
+        env={**environment, "GATEHOUSE_SCRIPTED_KILL": str(at)},
+        capture_output=True,
+        check=False,
+    )
+    assert first.returncode == -signal.SIGKILL
+    second = subprocess.run(command, cwd=site.root, env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.splitlines()[-2:] == ["v1.1.0: released; it serves all traffic", "result=released"]
+    assert (site.tree(), told(site)) == (tree, world)
