@@ -14,7 +14,7 @@ from pipelines.core.files import digest
 from pipelines.core.inputs import input_digests_at
 from pipelines.core.records import Record
 from pipelines.core.source import parse
-from pipelines.release.manifest import models_of
+from pipelines.release.manifest import data_of, models_of
 from pipelines.release.version import parse_tag
 
 CONTEXT_LINES = 2
@@ -95,7 +95,6 @@ def facts(root: Path, tag: str, record_of: Callable[[str], Record | None]) -> Fa
     record = record_of(digest(digests))
     prompts = [path for path in digests if path.startswith("prompts/")]
     texts = git.contents_of(root, [entries[path].oid for path in prompts])
-    named = {path: sha for path, sha in digests.items() if path.startswith("data/")}
     return Facts(
         tag=tag,
         commit=commit,
@@ -103,7 +102,7 @@ def facts(root: Path, tag: str, record_of: Callable[[str], Record | None]) -> Fa
         metrics=_metrics(record.decision) if record else {},
         prompts={path: data.decode(errors="replace") for path, data in zip(prompts, texts, strict=True)},
         parameters=_parameters(root, entries),
-        data=named,
+        data=data_of(digests),
         models={name: one.digest for name, one in models_of(record).items()} if record else {},
     )
 
@@ -154,7 +153,7 @@ def _pairs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Pair]:
 
 def _metrics(decision: Mapping[str, Any]) -> dict[str, Value]:
     """Return the metrics that a decision held against a limit, each once."""
-    found = {}
+    found: dict[str, Value] = {}
     for gate in decision.get("gates", []):
         for check in gate.get("checks", []):
             values = [check.get(key) for key in ("value", "lower", "upper")]
@@ -183,5 +182,5 @@ def _flat(value: Any, prefix: str) -> list[tuple[str, str]]:
 
 
 def _diff(path: str, before: Facts, after: Facts) -> list[str]:
-    texts = [side.prompts.get(path, "").splitlines() for side in (before, after)]
-    return list(difflib.unified_diff(*texts, before.tag, after.tag, lineterm="", n=CONTEXT_LINES))
+    old, new = (side.prompts.get(path, "").splitlines() for side in (before, after))
+    return list(difflib.unified_diff(old, new, before.tag, after.tag, lineterm="", n=CONTEXT_LINES))

@@ -21,6 +21,7 @@ class Situation(NamedTuple):
         max_unknown_s: Longest time without measurement.
         on_insufficient: `rollback` or `hold`, when the time is over.
         is_paused: Whether a person holds the rollout.
+        has_traffic: Whether the candidate has the stage's share; else all that was counted came of earlier stages.
     """
 
     elapsed_s: float
@@ -30,6 +31,7 @@ class Situation(NamedTuple):
     max_unknown_s: float
     on_insufficient: str
     is_paused: bool = False
+    has_traffic: bool = True
 
 
 class Decided(NamedTuple):
@@ -42,7 +44,7 @@ class Decided(NamedTuple):
 def decide(verdict: str, situation: Situation) -> Decided:
     """Return what follows from a verdict.
 
-    A pause holds everything but the way back: `rollback`, `invalid` and blindness still end the rollout.
+    A pause holds everything but the way back: `rollback` and blindness still end the rollout. `invalid` never advances.
 
     Raises:
         ConfigError: The verdict is none of the five.
@@ -51,8 +53,6 @@ def decide(verdict: str, situation: Situation) -> Decided:
         raise ConfigError(f"verdict {one_line(verdict, 60)!r} is none of {', '.join(VERDICTS)}; correct the judge")
     if verdict == "rollback":
         return Decided("rollback", "a gate failed")
-    if verdict == "invalid":
-        return Decided("rollback", "the counters cannot be trusted")
     if verdict == "unknown":
         if situation.blind_s >= situation.max_unknown_s:
             return Decided("rollback", f"inconclusive, nothing could be measured for {situation.blind_s:.0f} s")
@@ -60,8 +60,9 @@ def decide(verdict: str, situation: Situation) -> Decided:
     if situation.is_paused or situation.elapsed_s < situation.look_every_s:
         return Decided("wait")
     if verdict == "advance":
-        return Decided("advance")
+        return Decided("advance" if situation.has_traffic else "wait")
     if situation.elapsed_s < situation.max_duration_s:
         return Decided("wait")
-    why = f"inconclusive, not enough evidence within {situation.max_duration_s:.0f} s"
+    what = "the counters could not be trusted" if verdict == "invalid" else "not enough evidence"
+    why = f"inconclusive, {what} within {situation.max_duration_s:.0f} s"
     return Decided("hold" if situation.on_insufficient == "hold" else "rollback", why)

@@ -13,7 +13,7 @@ from pipelines.core import git
 from pipelines.core.declared import Declared
 from pipelines.core.errors import ConfigError, one_line
 from pipelines.core.files import canonical_json, digest
-from pipelines.core.inputs import CODE, input_digests_at
+from pipelines.core.inputs import CODE, DECLARED, FOLDERS, input_digests_at
 from pipelines.core.records import Record
 from pipelines.release.tags import Tagged
 
@@ -107,8 +107,6 @@ def build(root: Path, tagged: Tagged, images: Mapping[str, str]) -> Manifest:
     serving = found.get("serving.yaml", "")
     model_digest = digest({name: one.digest for name, one in models.items()})
     content = {"model": model_digest, "prompts": prompts, "serving": serving, "images": dict(images)}
-    known = ("params.yaml", "gates.yaml", "dvc.yaml", "serving.yaml")
-    folders = tuple(f"{name}/" for name in ("prompts", "locks", *CODE))
     return Manifest(
         version=str(tagged.version),
         tag=tagged.version.tag,
@@ -120,7 +118,7 @@ def build(root: Path, tagged: Tagged, images: Mapping[str, str]) -> Manifest:
         content_digest=digest(content),
         models=models,
         prompts=prompts,
-        data={path: sha for path, sha in found.items() if path not in known and not path.startswith(folders)},
+        data=data_of(found),
         gates_sha256=found.get("gates.yaml", ""),
         params_sha256=found.get("params.yaml", ""),
         serving_sha256=serving,
@@ -130,6 +128,12 @@ def build(root: Path, tagged: Tagged, images: Mapping[str, str]) -> Manifest:
         decision=_decided(record),
         created=tagged.created,
     )
+
+
+def data_of(digests: Mapping[str, str]) -> dict[str, str]:
+    """Return which of a tree's inputs are data: what `params.yaml` names beside prompts."""
+    folders = tuple(f"{name}/" for name in (*FOLDERS, *CODE))
+    return {path: sha for path, sha in digests.items() if path not in DECLARED and not path.startswith(folders)}
 
 
 def models_of(record: Record) -> dict[str, Model]:

@@ -28,8 +28,9 @@ class Judge(Protocol):
 
         Args:
             counters: What the target counted since the rollout's first request.
-            stage: The stage as `Stage.as_json` writes it, and under `before` the counters at its beginning
-                (empty in the first one).
+            stage: The stage as `Stage.as_json` writes it, and beside it `index` (its place among the canary stages,
+                from 0), `before` (the counters at its beginning, empty in the first one), `elapsed_s` (since it began,
+                less any pause) and `blind_s` (since nothing can be measured).
         """
 
 

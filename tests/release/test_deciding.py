@@ -18,9 +18,11 @@ CALM = Situation(60.0, 0.0, 30.0, 600.0, 300.0, "rollback")
         ("advance", {"elapsed_s": 30.0}, "advance"),
         ("advance", {"is_paused": True}, "wait"),
         ("advance", {"elapsed_s": 601.0}, "advance"),
+        ("advance", {"has_traffic": False}, "wait"),
         ("rollback", {"elapsed_s": 0.0}, "rollback"),
         ("rollback", {"is_paused": True}, "rollback"),
-        ("invalid", {"elapsed_s": 0.0}, "rollback"),
+        ("invalid", {"elapsed_s": 599.9}, "wait"),
+        ("invalid", {"elapsed_s": 600.0}, "rollback"),
         ("hold", {"elapsed_s": 599.9}, "wait"),
         ("hold", {"elapsed_s": 600.0}, "rollback"),
         ("hold", {"elapsed_s": 600.0, "on_insufficient": "hold"}, "hold"),
@@ -36,7 +38,11 @@ def test_a_verdict_and_the_time_decide(verdict: str, changes: dict[str, object],
 
 
 def test_no_evidence_is_told_as_inconclusive_and_never_as_failed() -> None:
-    for verdict, changes in (("hold", {"elapsed_s": 600.0}), ("unknown", {"blind_s": 300.0})):
+    for verdict, changes in (
+        ("hold", {"elapsed_s": 600.0}),
+        ("invalid", {"elapsed_s": 600.0}),
+        ("unknown", {"blind_s": 300.0}),
+    ):
         assert decide(verdict, CALM._replace(**changes)).why.startswith("inconclusive, ")
 
 

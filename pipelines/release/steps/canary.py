@@ -47,12 +47,12 @@ def watch(seen: Seen, plan: Plan, stage: Stage, following: int) -> Change | Wait
         stage: The stage that runs.
         following: Index of the canary stage after it; the end of the ladder is past the last.
     """
-    measured = _measure(seen, stage)
+    measured = _measure(seen, plan, stage)
     situation = _situation(seen, plan, stage)
     name = str(measured.verdict["name"])
     decided = decide(name, situation)
     told = {
-        "stage": stage.as_json(), "counters": measured.counters, "verdict": measured.verdict,
+        "stage": _told_of(seen, stage), "counters": measured.counters, "verdict": measured.verdict,
         "situation": situation._asdict(),
     }  # fmt: skip
     why = one_line(measured.why, REASON_CHARACTERS)
@@ -70,7 +70,7 @@ def watch(seen: Seen, plan: Plan, stage: Stage, following: int) -> Change | Wait
     return Wait(next_on_grid(seen.state.since, seen.now, plan.look_every_s), f"{name} at {stage.name}: {why}")
 
 
-def _measure(seen: Seen, stage: Stage) -> Measured:
+def _measure(seen: Seen, plan: Plan, stage: Stage) -> Measured:
     """Judge what was counted. What would only let the candidate go on does not count while it does not serve."""
     world, state = seen.world, seen.state
     since = clock.read(seen.told.traffic_since(state.attempt))
@@ -79,7 +79,8 @@ def _measure(seen: Seen, stage: Stage) -> Measured:
     except CountersUnavailable as error:
         return Measured(None, *_unknown(str(error)))
     before = seen.told.counters_before(state.attempt)
-    found = seen.plan().judge.judge(counters, {**stage.as_json(), "before": before})
+    times = {"elapsed_s": seen.elapsed_s, "blind_s": _blind_s(seen)}
+    found = plan.judge.judge(counters, {**_told_of(seen, stage), "before": before, **times})
     verdict = {**json.loads(json.dumps(found.as_json())), "name": found.name}
     if found.name not in ("rollback", "invalid") and not _serves(seen):
         return Measured(None, *_unknown(f"{seen.candidate.tag} is not ready"))
@@ -106,11 +107,21 @@ def _serves(seen: Seen) -> bool:
 
 def _situation(seen: Seen, plan: Plan, stage: Stage) -> Situation:
     state = seen.state
-    blind_s = max(0.0, seen.now - clock.read(state.blind_since)) if state.blind_since else 0.0
     return Situation(
-        seen.elapsed_s, blind_s, plan.look_every_s, stage.max_duration_s, plan.max_unknown_s, plan.on_insufficient,
-        state.pause is not None,
+        seen.elapsed_s, _blind_s(seen), plan.look_every_s,
+        stage.max_duration_s, plan.max_unknown_s, plan.on_insufficient,
+        state.pause is not None, seen.world.target.weight() == state.weight,
     )  # fmt: skip
+
+
+def _told_of(seen: Seen, stage: Stage) -> dict[str, Any]:
+    """Return the stage as judge and history know it, with its place among the canary stages."""
+    return {**stage.as_json(), "index": seen.state.stage}
+
+
+def _blind_s(seen: Seen) -> float:
+    since = seen.state.blind_since
+    return max(0.0, seen.now - clock.read(since)) if since else 0.0
 
 
 def _keep_up(seen: Seen) -> None:
