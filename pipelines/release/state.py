@@ -19,7 +19,19 @@ Step = Literal[
 ]
 OVERLAYS = "k8s/overlays"
 HEADER = "# Written by the release bot; read docs/decisions/0031-release-state-in-git.md before you edit it.\n"
+NUMERIC = re.compile(r"[-+.0-9]")
 EARLIER = 2  # beside the champion itself: the last three stay restorable
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that YAML 1.2 reads as a number though PyYAML, which follows YAML 1.1, does not: 1234e5678."""
+
+
+def _written(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if NUMERIC.match(text) else None)
+
+
+_Dumper.add_representer(str, _written)
 
 
 class Release(Declared):
@@ -110,7 +122,8 @@ class State(Declared):
 
     def as_file(self) -> bytes:
         """Return the file's bytes."""
-        return (HEADER + yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120)).encode()
+        text = yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+        return (HEADER + text).encode()
 
 
 def release_path(environment: str) -> str:
