@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.core import git
-from pipelines.core.commits import OVERTAKEN, commit_files
+from pipelines.core.commits import OVERTAKEN, check_plain, commit_files
 from pipelines.core.errors import ConfigError, ServiceError
 from pipelines.release.checkout import settle
 
@@ -97,6 +97,8 @@ class Store:
             ConfigError: One of these very files has changes in the work tree that are not committed.
             ServiceError: The remote cannot be reached or refuses. Whether the commit arrived shows the next read.
         """
+        for path in files:
+            check_plain(path)
         if self.remote is None:
             settle(self.root, self.branch, files)
         commit = commit_files(self.root, tip, files, message)

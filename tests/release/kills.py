@@ -14,15 +14,16 @@ from pipelines.release import world as worlds
 from tests.release.scripted import File
 
 KILLED = 137
-MUTATING = {"hash-object", "read-tree", "write-tree", "commit-tree", "fetch"}
+INERT = {"hash-object", "read-tree", "write-tree", "commit-tree"}  # objects that nothing names yet
 MOVING = {"push", "update-ref", "update-index"}  # what others can see: also killed just before
 
 
 class Points:
     """Counts the points since the last look, each with a name that the same point of another run has too."""
 
-    def __init__(self, kill: Callable[[str], bool]) -> None:
+    def __init__(self, kill: Callable[[str], bool], *, is_inert: bool) -> None:
         self.kill, self.where, self.passed = kill, "", dict[str, int]()
+        self.words = MOVING | {"fetch"} | (INERT if is_inert else set())
 
     def point(self, name: str) -> None:
         self.passed[name] = self.passed.get(name, 0) + 1
@@ -38,7 +39,7 @@ class Points:
             if word in MOVING:
                 self.point(f"before {word}")
             said = run(root, *arguments, **options)
-            if word in MOVING | MUTATING:
+            if word in self.words:
                 self.point(f"after {word}")
             return said
 
@@ -59,13 +60,19 @@ class Points:
         machine.look = look_with_points  # type: ignore[attr-defined]
 
 
-def in_child(act: Callable[[], Any], kill: Callable[[str], bool]) -> int:
-    """Run `act` in a process of its own that dies where `kill` says so; return its exit status."""
+def in_child(act: Callable[[], Any], kill: Callable[[str], bool], *, is_inert: bool = False) -> int:
+    """Run `act` in a process of its own that dies where `kill` says so; return its exit status.
+
+    Args:
+        act: What is run.
+        kill: Whether to die at a point of this name.
+        is_inert: Die between the objects of a commit too, which nothing names yet.
+    """
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            Points(kill).arm()
+            Points(kill, is_inert=is_inert).arm()
             act()
             code = 0
         except BaseException:
