@@ -21,7 +21,7 @@ class Situation(NamedTuple):
         max_unknown_s: Longest time without measurement.
         on_insufficient: `rollback` or `hold`, when the time is over.
         is_paused: Whether a person holds the rollout.
-        has_traffic: Whether the candidate has the stage's share; else all that was counted came of earlier stages.
+        has_traffic: Whether a candidate that may advance has the stage's share; else all counts came of earlier stages.
     """
 
     elapsed_s: float

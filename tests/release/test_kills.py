@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from pipelines.core.errors import GateFailed
 from tests.release.kills import KILLED, in_child
 from tests.release.scripted import FILE
-from tests.release.site import Site
+from tests.release.site import Site, git
 
 ROOT = Path(__file__).parent.parent.parent
 GOOD = {"blind": [[5, 12]], "per_second": 4}
@@ -29,12 +31,33 @@ def ended(site: Site) -> None:
         site.release("v1.1.0")
 
 
-def expected(site: Site, folder: Path, script: dict[str, object]) -> tuple[str, dict[str, object], list[str]]:
-    """Return what an undisturbed run ends in."""
-    calm = site.copy(folder)
-    calm.script(**script)
-    ended(calm)
-    return calm.tree(), told(calm), calm.subjects()
+class Calm(NamedTuple):
+    """What an undisturbed run ends in."""
+
+    tree: str
+    world: dict[str, object]
+    subjects: list[str]
+
+
+Undisturbed = Callable[[Site, dict[str, object]], Calm]
+
+
+@pytest.fixture(scope="module")
+def calm(built_with_remote: Site, built_alone: Site, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Run a script undisturbed, once."""
+    known: dict[str, Calm] = {}
+
+    def run(site: Site, script: dict[str, object]) -> Calm:
+        key = f"{site.remote} {script}"
+        if key not in known:
+            source = built_with_remote if site.remote else built_alone
+            copy = source.copy(tmp_path_factory.mktemp("calm") / "site")
+            copy.script(**script)
+            ended(copy)
+            known[key] = Calm(copy.tree(), told(copy), copy.subjects())
+        return known[key]
+
+    return run
 
 
 def told(site: Site) -> dict[str, object]:
@@ -64,46 +87,33 @@ def killed_everywhere(site: Site, *, is_inert: bool = False) -> int:
 
 @pytest.mark.parametrize("script", [GOOD, BAD], ids=["good", "rolled back"])
 def test_killed_at_every_point_with_a_remote_it_ends_in_the_same_tree(
-    site: Site, tmp_path: Path, script: dict[str, object]
+    site: Site, calm: Undisturbed, script: dict[str, object]
 ) -> None:
-    tree, world, subjects = expected(site, tmp_path / "calm", script)
     site.script(**script)
-    kills = killed_everywhere(site)
-    assert kills > 60
-    assert (site.tree(), told(site)) == (tree, world)
-    assert site.subjects() == subjects
+    assert killed_everywhere(site) > 60
+    assert (site.tree(), told(site), site.subjects()) == calm(site, script)
     assert (len(site.file.read()["versions"]), len(site.histories())) == (2, 2)
 
 
-@pytest.mark.parametrize("script", [GOOD], ids=["good"])
 def test_killed_at_every_point_without_a_remote_it_ends_in_the_same_tree_and_work_tree(
-    lone: Site, tmp_path: Path, script: dict[str, object]
+    lone: Site, calm: Undisturbed
 ) -> None:
-    tree, world, subjects = expected(lone, tmp_path / "calm", script)
-    lone.script(**script)
+    lone.script(**BAD)
     assert killed_everywhere(lone, is_inert=True) > 100
-    assert (lone.tree(), told(lone)) == (tree, world)
-    assert lone.subjects() == subjects
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=lone.root, capture_output=True, text=True, check=True)
-    assert status.stdout == ""
+    assert (lone.tree(), told(lone), lone.subjects()) == calm(lone, BAD)
+    assert git(lone.root, "status", "--porcelain") == ""
 
 
-@pytest.mark.parametrize("at", [3, 9, 14])
-def test_a_real_sigkill_of_the_real_command_is_taken_up_by_the_next_one(site: Site, tmp_path: Path, at: int) -> None:
-    tree, world, _ = expected(site, tmp_path / "calm", GOOD)
+@pytest.mark.parametrize("at", [3, 11])
+def test_a_real_sigkill_of_the_real_command_is_taken_up_by_the_next_one(site: Site, calm: Undisturbed, at: int) -> None:
     site.script(**GOOD)
     command = [sys.executable, "-m", "scripts.release", "--tag", "v1.1.0", "--target", "tests.release.scripted:build"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), FILE: str(site.file.path), "GIT_CONFIG_COUNT": "1",
                    "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "rita"}  # fmt: skip
-    first = subprocess.run(
-        command,
-        cwd=site.root,
-        env={**environment, "GATEHOUSE_SCRIPTED_KILL": str(at)},
-        capture_output=True,
-        check=False,
-    )
+    dying = {**environment, "GATEHOUSE_SCRIPTED_KILL": str(at)}
+    first = subprocess.run(command, cwd=site.root, env=dying, capture_output=True, check=False)
     assert first.returncode == -signal.SIGKILL
     second = subprocess.run(command, cwd=site.root, env=environment, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
     assert second.stdout.splitlines()[-2:] == ["v1.1.0: released; it serves all traffic", "result=released"]
-    assert (site.tree(), told(site)) == (tree, world)
+    assert (site.tree(), told(site), site.subjects()) == calm(site, GOOD)

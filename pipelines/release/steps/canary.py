@@ -48,8 +48,8 @@ def watch(seen: Seen, plan: Plan, stage: Stage, following: int) -> Change | Wait
         following: Index of the canary stage after it; the end of the ladder is past the last.
     """
     measured = _measure(seen, plan, stage)
-    situation = _situation(seen, plan, stage)
     name = str(measured.verdict["name"])
+    situation = _situation(seen, plan, stage, name)
     decided = decide(name, situation)
     told = {
         "stage": _told_of(seen, stage), "counters": measured.counters, "verdict": measured.verdict,
@@ -105,12 +105,12 @@ def _serves(seen: Seen) -> bool:
     )
 
 
-def _situation(seen: Seen, plan: Plan, stage: Stage) -> Situation:
+def _situation(seen: Seen, plan: Plan, stage: Stage, name: str) -> Situation:
     state = seen.state
     return Situation(
         seen.elapsed_s, _blind_s(seen), plan.look_every_s,
         stage.max_duration_s, plan.max_unknown_s, plan.on_insufficient,
-        state.pause is not None, seen.world.target.weight() == state.weight,
+        state.pause is not None, name != "advance" or seen.world.target.weight() == state.weight,
     )  # fmt: skip
 
 
