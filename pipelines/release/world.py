@@ -208,6 +208,8 @@ def plan_at(world: World, commit: str, expected: str) -> Plan:
     if gates is None:
         raise ConfigError(f"gates.yaml: commit {commit[:12]} has none; a release needs its stages")
     plan = world.plan_of(gates)
+    if not plan.stages:
+        raise ConfigError("gates.yaml: canary declares no stage; a release needs one at least")
     if expected and plan.gates_sha256 != expected:
         raise ConfigError(
             f"gates.yaml: the release goes by {expected[:12]}, found {plan.gates_sha256[:12]}; roll it back"
