@@ -35,7 +35,7 @@ class Situation(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """What is done, and the sentence that says why; empty while nothing is."""
+    """What is done, and what the time has to do with it; empty where the judge's own reason says it all."""
 
     action: Action
     why: str = ""
@@ -52,7 +52,7 @@ def decide(verdict: str, situation: Situation) -> Decided:
     if verdict not in VERDICTS:
         raise ConfigError(f"verdict {one_line(verdict, 60)!r} is none of {', '.join(VERDICTS)}; correct the judge")
     if verdict == "rollback":
-        return Decided("rollback", "a gate failed")
+        return Decided("rollback")  # the judge says why
     if verdict == "unknown":
         if situation.blind_s >= situation.max_unknown_s:
             return Decided("rollback", f"inconclusive, nothing could be measured for {situation.blind_s:.0f} s")

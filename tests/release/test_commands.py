@@ -42,7 +42,7 @@ def test_a_release_that_is_taken_back_ends_with_3_and_the_reason(site: Site) -> 
     site.script(errors=0.3)
     code, said, failure = run(site, "release", "--tag", "v1.1.0", *TARGET)
     assert (code, failure) == (3, "exit code 3\n")
-    assert said.splitlines()[-2].startswith("Roll back v1.1.0 at A/B test: a gate failed: error_rate 0.300")
+    assert said.splitlines()[-2].startswith("Roll back v1.1.0 at A/B test: error_rate 0.300")
     assert said.splitlines()[-1] == "result=rolled_back"
 
 

@@ -39,7 +39,7 @@ def test_a_bad_candidate_loses_its_traffic_before_the_commit_that_says_why(site:
     outcome = site.release("v1.1.0")
     assert (outcome.result, outcome.exit_code) == ("rolled_back", 3)
     assert site.subjects()[-2:] == [
-        "Roll back v1.1.0 at A/B test: a gate failed: error_rate 0.300 of 100 requests is above 0.05",
+        "Roll back v1.1.0 at A/B test: error_rate 0.300 of 100 requests is above 0.05",
         "Finish the rollback of v1.1.0: v1.0.0 serves all traffic",
     ]
     state, world = site.state(), site.file.read()

@@ -57,7 +57,9 @@ def watch(seen: Seen, plan: Plan, stage: Stage, following: int) -> Change | Wait
     }  # fmt: skip
     why = one_line(measured.why, REASON_CHARACTERS)
     if decided.action == "rollback":
-        return rollback.begin(seen, ": ".join(filter(None, (decided.why, why))), at=stage.name, told=told)
+        return rollback.begin(
+            seen, ": ".join(filter(None, (decided.why, why))) or "a gate failed", at=stage.name, told=told
+        )
     if decided.action == "advance":
         if following < len(plan.stages):
             return deploy.start(seen, plan.stages[following], following, plan, why or f"{stage.name} advanced", told)
