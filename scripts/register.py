@@ -11,7 +11,7 @@ def main() -> None:
     from pipelines.core.files import only_one
     from pipelines.core.github.runner import set_outputs
     from pipelines.core.params import load_params
-    from pipelines.review.registration import register
+    from pipelines.release.registration import register
 
     params = load_params()
     with only_one("register"):

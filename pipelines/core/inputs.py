@@ -43,6 +43,16 @@ def input_digest_at(commit: str, root: Path = Path()) -> str:
         ConfigError: As for `input_digest`.
         GitFailed: Git does not have the commit.
     """
+    return digest(input_digests_at(commit, root))
+
+
+def input_digests_at(commit: str, root: Path = Path()) -> dict[str, str]:
+    """Return the SHA-256 (hex) of each input of a commit (or tree) by its path.
+
+    Raises:
+        ConfigError: As for `input_digest`.
+        GitFailed: Git does not have the commit.
+    """
     entries = git.files_of(root, commit)
     params = {}
     if "params.yaml" in entries:
@@ -52,7 +62,7 @@ def input_digest_at(commit: str, root: Path = Path()) -> str:
         if entries[path].mode == git.LINK:
             raise _linked(path)
     contents = git.contents_of(root, (entries[path].oid for path in chosen))
-    return digest({path: _of_bytes(data) for path, data in zip(chosen, contents, strict=True)})
+    return {path: _of_bytes(data) for path, data in zip(chosen, contents, strict=True)}
 
 
 def inputs(paths: Iterable[str], params: Any) -> list[str]:

@@ -9,30 +9,20 @@ from __future__ import annotations
 import json
 import random
 import re
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.core import git
+from pipelines.core.commits import OVERTAKEN, check_plain, commit_files
 from pipelines.core.errors import ConfigError, ServiceError
 
 BRANCH = "gatehouse"
 ATTEMPTS = 12
 DIGEST = re.compile("[0-9a-f]{64}")
-# Git's own words where somebody else was faster.
-OVERTAKEN = re.compile(
-    r"non-fast-forward|fetch first|stale info|cannot lock ref|failed to update ref|reference already"
-)
-WRITER = {
-    "GIT_AUTHOR_NAME": "gatehouse",
-    "GIT_AUTHOR_EMAIL": "gatehouse@users.noreply.github.com",
-    "GIT_COMMITTER_NAME": "gatehouse",
-    "GIT_COMMITTER_EMAIL": "gatehouse@users.noreply.github.com",
-}
 
 
 class _Kept(BaseModel):
@@ -164,13 +154,11 @@ def write(files: Mapping[str, bytes], message: str, root: Path = Path(), *, remo
         ServiceError: The remote cannot be reached or refuses, or others were faster for a long time.
     """
     for path in files:
-        pure = PurePosixPath(path)
-        if pure.is_absolute() or not pure.parts or {"..", ".git"} & set(pure.parts) or str(pure) != path:
-            raise ConfigError(f"{path!r}: a plain path below the branch's top is needed")
+        check_plain(path)
     where = _known(root, remote)
     for attempt in range(ATTEMPTS):
         before = _tip(root, where)
-        commit = _commit(root, before, files, message)
+        commit = commit_files(root, before, files, message)
         if commit == before or _moved(root, where, before, commit):
             return commit
         time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 6)))  # noqa: S311 - spreads writers, guards nothing
@@ -200,23 +188,6 @@ def _content(root: Path, tip: str | None, path: str) -> bytes | None:
         return None
     listed = git.git(root, "ls-tree", "-z", "--full-tree", "--end-of-options", tip, path).decode()
     return git.text_of(root, listed.split("\t")[0].split()[2]) if listed else None
-
-
-def _commit(root: Path, before: str | None, files: Mapping[str, bytes], message: str) -> str:
-    """Build a commit on top of `before` beside the working tree and its index."""
-    with tempfile.TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        if before:
-            git.git(root, "read-tree", before, environment=index)
-        for path, data in files.items():
-            oid = git.git(root, "hash-object", "-w", "--stdin", stdin=data).decode().strip()
-            git.git(root, "update-index", "--add", "--cacheinfo", f"100644,{oid},{path}", environment=index)
-        tree = git.git(root, "write-tree", environment=index).decode().strip()
-    if before and tree == git.git(root, "rev-parse", f"{before}^{{tree}}").decode().strip():
-        return before
-    parents = ["-p", before] if before else []
-    said = git.git(root, "commit-tree", tree, *parents, stdin=f"{message}\n".encode(), environment=WRITER)
-    return said.decode().strip()
 
 
 def _moved(root: Path, remote: str | None, before: str | None, commit: str) -> bool:

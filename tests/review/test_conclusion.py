@@ -16,7 +16,7 @@ from pipelines.core.records import Record
 from pipelines.evaluation.baseline import fetch_baseline
 from pipelines.evaluation.deciding.judgement import judge
 from pipelines.review.conclusion import conclude, inherited, may_replace
-from pipelines.review.registration import DIGEST, _lineage
+from pipelines.release.registration import DIGEST, _lineage
 from pipelines.review.takeover import take_over
 from tests.evaluation.test_baseline import git
 from tests.review.world import FILES, N_ROWS, OWNER, World, build, relocated, seal, write_evaluation

@@ -11,7 +11,7 @@ import pytest
 from pipelines.core.errors import ConfigError, ServiceError
 from pipelines.core.files import sha256, write_json
 from pipelines.core.params import Params, load_params
-from pipelines.review.registration import register
+from pipelines.release.registration import register
 
 EXAMPLE = Path(__file__).parent.parent / "example/params.yaml"
 DIGEST = "ab" * 32

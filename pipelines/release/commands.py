@@ -1,0 +1,118 @@
+"""What the scripts of a release share: open the world outside, rehearse a release, judge a recorded one again."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from pipelines.core import git, records
+from pipelines.core.errors import ConfigError, GateFailed, one_line
+from pipelines.core.files import read_text
+from pipelines.release import targets, world
+from pipelines.release.history import read_history
+from pipelines.release.replay import replay, require_agreement
+from pipelines.release.steps import verify
+from pipelines.release.store import Store
+from pipelines.release.world import World
+
+KEY, REQUIRED = "GATEHOUSE_SIGNING_KEY", "GATEHOUSE_REQUIRE_SIGNED"
+
+
+def open_world(target: str, remote: str, root: Path = Path()) -> World:
+    """Return everything outside that a release acts on.
+
+    Args:
+        target: Name of the target.
+        remote: Where the state lies, or none.
+        root: The repository.
+
+    Raises:
+        ConfigError: This is no Git repository, or there is no such target.
+    """
+    if not git.is_repository(root):
+        raise ConfigError("this folder is no Git repository; a release keeps its state in Git")
+    store = Store(root, remote=None if remote == "none" else remote)
+    built = targets.build(target, root)
+    key = os.environ.get(KEY)
+    return World(
+        root=root,
+        store=store,
+        target=built.target,
+        registry=built.registry,
+        clock=built.clock,
+        plan_of=built.plan,
+        record_of=partial(records.read, root=root, remote=store.remote),
+        by=who(root),
+        key=Path(key) if key else None,
+        is_signed_required=os.environ.get(REQUIRED, "").lower() == "true",
+        images=built.images,
+        say=lambda line: print(one_line(line, 300), flush=True),  # noqa: T201 - what people watch
+    )
+
+
+def who(root: Path) -> str:
+    """Return the URL of the run that executes this, or the name that Git knows this person by."""
+    server, repository, run_id = (
+        os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID")
+    )
+    if server and repository and run_id:
+        return f"{server}/{repository}/actions/runs/{run_id}"
+    try:
+        return one_line(git.git(root, "config", "user.name").decode(errors="replace").strip(), 100) or "unknown"
+    except git.GitFailed:
+        return "unknown"
+
+
+def rehearsed(opened: World, tag: str) -> list[str]:
+    """Return what a release of a tag would do; nothing is written.
+
+    Raises:
+        ConfigError: The tag is none that could be released.
+        GateFailed: It may not be released.
+    """
+    seen = world.look(opened)
+    change = verify.begin(seen, tag)
+    if change is None:
+        where = f"is on its way (step {seen.state.step})" if seen.state.step != "idle" else "is released already"
+        return [f"{tag}: {where}; nothing would begin"]
+    candidate = change.state.candidate
+    assert candidate is not None, "a release begins with a candidate"
+    plan = world.plan_at(opened, candidate.commit, candidate_gates(change))
+    stages = [*([plan.ab_test] if plan.ab_test else []), *plan.stages]
+    lines = [
+        f"{tag}: would be released from commit {candidate.commit[:12]} as rollout {candidate.rollout_id}",
+        f"  decision  {change.event.observed['verdict']} about inputs {candidate.input_digest[:12]}",
+        f"  model     {candidate.model_digest[:12]}",
+        f"  instead   {seen.state.stable.tag if seen.state.stable else 'of nothing: the first release'}",
+    ]
+    lines += [f"  {one.kind:<9} {one.name}: {one.weight * 100:g} %, at most {one.max_duration_s:g} s" for one in stages]
+    return [*lines, "dry run: nothing was changed"]
+
+
+def candidate_gates(change: world.Change) -> str:
+    """Return the SHA-256 of the gates that a release would go by."""
+    return change.state.gates_sha256
+
+
+def replayed(path: Path, target: str, root: Path = Path()) -> list[str]:
+    """Return one line for every verdict of a history, judged again from its counters.
+
+    Raises:
+        ConfigError: The history is broken, or its commit's gates are not those that it names.
+        GateFailed: A verdict differs.
+    """
+    history = read_history(read_text(path).encode(), str(path))
+    built = targets.build(target, root)
+    gates = Store(root, remote=None).read(history.commit, "gates.yaml")
+    if gates is None:
+        raise ConfigError(f"gates.yaml: commit {history.commit[:12]} has none")
+    plan = built.plan(gates)
+    if plan.gates_sha256 != history.gates_sha256:
+        raise GateFailed(f"{path}: names other gates ({history.gates_sha256[:12]}) than its commit has")
+    found = replay(history, plan.judge)
+    require_agreement(found)
+    shown = [
+        f"{one.event.at}  {one.event.step:<8} {one.verdict['name']:<9} {one_line(one.event.said, 120)}" for one in found
+    ]
+    return [*shown, f"{len(found)} verdicts of {history.tag} judged again: all agree"]

@@ -1,0 +1,210 @@
+"""The release as a state machine: read Git, let the step that is due act, write what it says, and look again.
+
+Nothing is kept between two looks but what Git holds, so a run that dies anywhere is taken up by the next one.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+from pipelines.core.errors import ServiceError
+from pipelines.release.history import ENDS
+from pipelines.release.registry import champions, point
+from pipelines.release.steps import bind, canary, deploy, finalise, hold, register, restore, rollback, staging, verify
+from pipelines.release.store import Overtaken
+from pipelines.release.world import Change, Seen, Wait, World, is_placed, look, write
+
+ATTEMPTS = 12
+Result = Literal["released", "rolled_back", "paused", "waiting", "nothing"]
+EXIT_CODES: dict[Result, int] = {"released": 0, "rolled_back": 3, "paused": 4, "waiting": 0, "nothing": 0}
+
+STEPS: Mapping[str, Callable[[Seen], Change | Wait]] = {
+    "manifest": bind.run,
+    "register": register.run,
+    "staging": staging.run,
+    "smoke": staging.smoke,
+    "deploy": deploy.run,
+    "ab_test": canary.ab_test,
+    "canary": canary.run,
+    "finalise": finalise.run,
+    "rollback": rollback.run,
+    "restore": restore.run,
+}
+WATCHING = ("ab_test", "canary")
+UNSTOPPED = (*WATCHING, "finalise", "rollback", "restore")
+"""What a pause does not stop: watching, for harm is harm, and what was decided before it."""
+
+
+class Outcome(NamedTuple):
+    """How a run ended, and one line for people."""
+
+    result: Result
+    said: str
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0, 3 where a release was taken back, or 4 where a person has to decide."""
+        return EXIT_CODES[self.result]
+
+
+def release(world: World, tag: str, *, once: bool = False) -> Outcome:
+    """Bring a tag to its end, from wherever it is.
+
+    Args:
+        world: Everything outside.
+        tag: The tag.
+        once: Do what can be done now, and wait for nothing.
+
+    Raises:
+        ConfigError: The tag is none that could be released.
+        GateFailed: It may not be released, or another is on its way.
+        ServiceError: Something outside failed; the same command goes on.
+    """
+    _apply(world, lambda seen: verify.begin(seen, tag))
+    seen = look(world)
+    if seen.state.step == "idle" and seen.state.stable is not None and seen.state.stable.tag == tag:
+        _keep_idle(seen)
+        return Outcome("released", f"{tag}: already released; it serves all traffic")
+    return _run(world, once=once)
+
+
+def reconcile(world: World, *, once: bool = False) -> Outcome:
+    """Finish what a dead run could not, and let target and registry follow Git where nothing is on its way.
+
+    Raises:
+        ServiceError: Something outside failed; the same command goes on.
+    """
+    seen = look(world)
+    if seen.state.step != "idle":
+        return _run(world, once=once)
+    if seen.state.stable is None:
+        return Outcome("nothing", "nothing was ever released: there is nothing to reconcile")
+    is_ready = _keep_idle(seen)
+    rest = "serves all traffic" if is_ready else "is being deployed; run again to see it ready"
+    return Outcome("nothing", f"nothing is on its way; {seen.state.stable.tag} {rest}")
+
+
+def roll_back(world: World, why: str, *, once: bool = False) -> Outcome:
+    """Take back what is on its way, or else the last release, and say why.
+
+    Raises:
+        GateFailed: There is nothing to take back, or it was taken back already.
+        ServiceError: Something outside failed; the same command goes on.
+    """
+
+    def begin(seen: Seen) -> Change | None:
+        if seen.state.step in ("rollback", "restore"):
+            return None
+        if seen.state.step in ("idle", "finalise"):  # what is being made champion is released already
+            return restore.begin(seen._replace(state=seen.state.changed(candidate=None)), why)
+        return rollback.begin(seen, why, f"{seen.state.weight * 100:g} %" if seen.state.weight else "")
+
+    _apply(world, begin)
+    return _run(world, once=once)
+
+
+def hold_back(world: World, why: str) -> Outcome:
+    """Stop what is on its way where it is, or every release to come.
+
+    Raises:
+        GateFailed: It cannot be held.
+    """
+    is_new = _apply(world, lambda seen: hold.hold(seen, why))
+    return Outcome("nothing", "held" if is_new else "held already")
+
+
+def let_go(world: World, why: str, tag: str = "") -> Outcome:
+    """Take a hold away: the pause, or the one that a rollback put on a tag.
+
+    Raises:
+        ConfigError: Nothing of that name is held.
+    """
+    is_new = _apply(world, lambda seen: hold.release_hold(seen, tag, why))
+    return Outcome("nothing", "let go" if is_new else "nothing is held")
+
+
+def _run(world: World, *, once: bool) -> Outcome:
+    told, lost = "", 0
+    while True:
+        seen = look(world)
+        if seen.state.step == "idle":
+            return _ended(seen)
+        if seen.state.pause and seen.state.step not in UNSTOPPED:
+            return _paused(seen)
+        found = STEPS[seen.state.step](seen)
+        if isinstance(found, Change):
+            lost = 0 if _written(seen, found) else lost + 1
+            _back_off(world, lost)
+        elif seen.state.pause and seen.state.step in WATCHING:
+            return _paused(seen)
+        elif once:
+            return Outcome("waiting", f"waiting: {found.why}")
+        else:
+            if found.why != told:
+                world.say(f"waiting: {found.why}")
+                told = found.why
+            world.clock.wait_until(found.until)
+
+
+def _apply(world: World, begin: Callable[[Seen], Change | None]) -> bool:
+    """Write one change that a person asked for, on whatever state it meets; tell whether there was one."""
+    lost = 0
+    while True:
+        seen = look(world)
+        change = begin(seen)
+        if change is None:
+            return False
+        if _written(seen, change):
+            return True
+        lost += 1
+        _back_off(world, lost)
+
+
+def _written(seen: Seen, change: Change) -> bool:
+    try:
+        write(seen, change)
+    except Overtaken:
+        return False
+    return True
+
+
+def _back_off(world: World, lost: int) -> None:
+    """Let others go first after a lost race, and give up after many."""
+    if lost >= ATTEMPTS:
+        raise ServiceError(f"branch {world.store.branch}: {lost} writes were overtaken by others; run again")
+    if lost:
+        time.sleep(random.uniform(0, 0.05 * 2 ** min(lost, 6)))  # noqa: S311 - spreads writers, guards nothing
+
+
+def _keep_idle(seen: Seen) -> bool:
+    """Let target and registry be what Git says of a release that is over; tell whether stable is ready."""
+    world, stable = seen.world, seen.state.stable
+    assert stable is not None, "only asked where something is released"
+    is_ready = is_placed(seen, world.environment, "stable", stable)
+    if world.target.weight() != 0.0:
+        world.target.set_weight(0.0)
+    if world.target.deployed(world.environment, "candidate"):
+        world.target.remove(world.environment, "candidate")
+    point(world.registry, champions(seen.state))
+    return is_ready
+
+
+def _ended(seen: Seen) -> Outcome:
+    """Say how the last rollout ended."""
+    if seen.history is None:
+        return Outcome("nothing", "nothing is on its way")
+    last = next((one for one in reversed(seen.history.events) if one.action in ENDS), None)
+    if last is None or last.action == "released":
+        return Outcome("released", f"{seen.history.tag}: released; it serves all traffic")
+    cause = next(one for one in reversed(seen.history.events) if one.action == "rollback")
+    return Outcome("rolled_back", f"{cause.said}; {last.said[0].lower()}{last.said[1:]}")
+
+
+def _paused(seen: Seen) -> Outcome:
+    pause = seen.state.pause
+    assert pause is not None, "only asked while somebody holds it"
+    tag = seen.candidate.tag
+    return Outcome("paused", f"{tag}: held by {pause.by} since {pause.at} ({pause.why}); let it go, or roll it back")

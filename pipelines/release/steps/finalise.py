@@ -1,0 +1,54 @@
+"""Make a candidate the champion: Git first, then the target and the registry follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.release import clock
+from pipelines.release.registry import champions, point
+from pipelines.release.state import EARLIER
+from pipelines.release.version import parse_tag
+from pipelines.release.world import NOTHING, Change, Seen, Wait, is_placed, next_on_grid
+
+POLL_S = 5.0
+
+
+def begin(seen: Seen, why: str, told: Mapping[str, Any] = NOTHING) -> Change:
+    """Return the commit that makes the candidate stable; a cluster that is rebuilt from here on starts on it."""
+    old, candidate = seen.state, seen.candidate
+    # A version that comes back after its rollback is not also its own predecessor.
+    before = [one for one in (old.stable, *old.earlier) if one is not None and one.tag != candidate.tag]
+    newest = max(parse_tag(f"v{version}") for version in (candidate.version, old.newest) if version)
+    state = old.changed(
+        stable=candidate,
+        earlier=tuple(before[:EARLIER]),
+        newest=str(newest),
+        step="finalise",
+        since=clock.written(seen.now),
+        blind_since="",
+        pause=None,
+    )
+    instead = f" instead of {old.stable.tag}" if old.stable else ""
+    said = f"Make {candidate.tag} the champion{instead}: {why}"
+    return Change(state, seen.event("advance" if told else "done", said, **told), seen.told)
+
+
+def run(seen: Seen) -> Change | Wait:
+    """Return the last commit of a release, or when to ask again whether stable is ready.
+
+    Users stay on the candidate's own processes until the stable ones, which now run the same, are ready.
+    """
+    world, candidate = seen.world, seen.candidate
+    target, environment = world.target, world.environment
+    if not is_placed(seen, environment, "stable", candidate):
+        return Wait(next_on_grid(seen.state.since, seen.now, POLL_S), f"{candidate.tag} to be ready as stable")
+    if target.weight() != 0.0:
+        target.set_weight(0.0)
+    if target.deployed(environment, "candidate"):
+        target.remove(environment, "candidate")
+    point(world.registry, champions(seen.state))
+    state = seen.state.changed(candidate=None, step="idle", stage=0, weight=0.0, since=clock.written(seen.now))
+    said = f"Finish the release of {candidate.tag}: it serves all traffic"
+    observed = {"manifest": candidate.manifest, "registry_version": candidate.registry_version}
+    return Change(state, seen.event("released", said, weight=0.0, observed=observed), seen.told)

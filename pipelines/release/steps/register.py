@@ -1,0 +1,26 @@
+"""Register a release as one version of the model registry, and send it to staging."""
+
+from __future__ import annotations
+
+from pipelines.release import clock
+from pipelines.release.registry import CHALLENGER, champions, point, registered
+from pipelines.release.state import State, release_path
+from pipelines.release.world import Change, Seen
+
+
+def run(seen: Seen) -> Change:
+    """Return the commit that names the version; the registry has it by then.
+
+    Raises:
+        ServiceError: The registry cannot be reached.
+    """
+    world, candidate = seen.world, seen.candidate
+    version = registered(world.registry, candidate.rollout_id, seen.manifest(candidate))
+    point(world.registry, champions(seen.state) | {CHALLENGER: version})
+    release = candidate.model_copy(update={"registry_version": version})
+    now = clock.written(seen.now)
+    state = seen.state.changed(candidate=release, step="staging", since=now)
+    staging = State(stable=release, rollout_id=release.rollout_id, since=now, newest=release.version)
+    said = f"Register {release.tag} as model version {version} and send it to {world.staging}"
+    event = seen.event("done", said, observed={"registry_version": version})
+    return Change(state, event, seen.told, {release_path(world.staging): staging.as_file()})

@@ -1,0 +1,36 @@
+"""Write the annotated tag of the next version, after the checks that its release will make."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.core.command import run
+
+
+def main() -> None:
+    """Tag the commit that is checked out; with --push, the release begins."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.bump", description=__doc__)
+    parser.add_argument("part", choices=("major", "minor", "patch"), help="what is raised")
+    parser.add_argument("--message", default="", help="the tag's message (default: Release vX.Y.Z)")
+    parser.add_argument("--sign", action="store_true", help="sign the tag as Git is configured")
+    parser.add_argument("--push", action="store_true", help="push the tag, which starts the release")
+    parser.add_argument("--remote", default="origin", help="whose main and tags count; none: this repository")
+    arguments = parser.parse_args()
+    from functools import partial
+    from pathlib import Path
+
+    from pipelines.core import records
+    from pipelines.release.bump import bump
+    from pipelines.release.store import Store
+
+    store = Store(Path(), remote=None if arguments.remote == "none" else arguments.remote)
+    read = partial(records.read, root=store.root, remote=store.remote)
+    made = bump(
+        store, arguments.part, read, message=arguments.message, is_signed=arguments.sign, does_push=arguments.push
+    )
+    print(f"{made.tag}: {'made' if made.is_new else 'made before'} on {made.commit[:12]}")
+    print("pushed: its release begins" if made.is_pushed else f"to release it: git push {arguments.remote} {made.tag}")
+
+
+if __name__ == "__main__":
+    run(main)

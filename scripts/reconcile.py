@@ -1,0 +1,32 @@
+"""Finish what a dead release run could not, and let target and registry follow what Git says."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.core.command import run
+
+
+def main() -> int:
+    """Go on from the state in Git; with nothing on its way, have the target run what is stable."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.reconcile", description=__doc__)
+    parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
+    parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
+    parser.add_argument("--once", action="store_true", help="do what can be done now, and wait for nothing")
+    arguments = parser.parse_args()
+
+    from pipelines.core.errors import one_line
+    from pipelines.core.files import only_one
+    from pipelines.core.github.runner import set_outputs
+    from pipelines.release import commands, machine
+
+    world = commands.open_world(arguments.target, arguments.remote)
+    with only_one("release"):
+        outcome = machine.reconcile(world, once=arguments.once)
+    print(one_line(outcome.said, 600))
+    set_outputs({"result": outcome.result})
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,45 @@
+"""Release a version tag: staging, smoke tests, A/B test, canary stages, champion, or the way back; all told in Git."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pipelines.core.command import run
+
+
+def main() -> int:
+    """Bring a tag to its end from wherever it is; or only check it; or judge a recorded release again."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.release", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--tag", help="version tag, such as v1.2.0")
+    what.add_argument(
+        "--replay", type=Path, metavar="HISTORY", help="history/<id>.json whose verdicts are judged again"
+    )
+    parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
+    parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
+    parser.add_argument("--once", action="store_true", help="do what can be done now, and wait for nothing")
+    parser.add_argument("--dry-run", action="store_true", help="verify and show the manifest; change nothing")
+    arguments = parser.parse_args()
+
+    from pipelines.core.errors import one_line
+    from pipelines.core.files import only_one
+    from pipelines.core.github.runner import set_outputs
+    from pipelines.release import commands, machine
+
+    if arguments.replay:
+        print("\n".join(commands.replayed(arguments.replay, arguments.target)))
+        return 0
+    world = commands.open_world(arguments.target, arguments.remote)
+    if arguments.dry_run:
+        print("\n".join(commands.rehearsed(world, arguments.tag)))
+        return 0
+    with only_one("release"):
+        outcome = machine.release(world, arguments.tag, once=arguments.once)
+    print(one_line(outcome.said, 600))
+    set_outputs({"result": outcome.result})
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,34 @@
+"""Take back what is on its way to production, or else the last release, and write down why."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.core.command import run
+
+
+def main() -> int:
+    """Roll back; the same command goes on where a dead one stopped."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.rollback", description=__doc__)
+    parser.add_argument("--why", required=True, help="the reason, one sentence; it becomes the commit's")
+    parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
+    parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
+    arguments = parser.parse_args()
+    if not arguments.why.strip():
+        parser.error("--why needs a reason; it becomes part of Git's history")
+
+    from pipelines.core.errors import one_line
+    from pipelines.core.files import only_one
+    from pipelines.core.github.runner import set_outputs
+    from pipelines.release import commands, machine
+
+    world = commands.open_world(arguments.target, arguments.remote)
+    with only_one("release"):
+        outcome = machine.roll_back(world, arguments.why)
+    print(one_line(outcome.said, 600))
+    set_outputs({"result": outcome.result})
+    return 0 if outcome.result == "rolled_back" else outcome.exit_code
+
+
+if __name__ == "__main__":
+    run(main)

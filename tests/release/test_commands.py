@@ -1,0 +1,75 @@
+"""The commands as people type them: what they print last, and their exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.release.scripted import FILE
+from tests.release.site import IDENTITY, Site
+
+ROOT = Path(__file__).parent.parent.parent
+TARGET = ("--target", "tests.release.scripted:build")
+WHO = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "rita"}
+
+
+def run(site: Site, verb: str, *arguments: str) -> tuple[int, str, str]:
+    said = subprocess.run(
+        [sys.executable, "-m", f"scripts.{verb}", *arguments], cwd=site.root, capture_output=True, text=True,
+        env={**os.environ, **IDENTITY, **WHO, "PYTHONPATH": str(ROOT), FILE: str(site.file.path)}, check=False,
+    )  # fmt: skip
+    return said.returncode, said.stdout, said.stderr
+
+
+def test_a_rehearsal_says_what_would_be_and_changes_nothing(site: Site) -> None:
+    tree = site.tree()
+    code, said, _ = run(site, "release", "--tag", "v1.1.0", "--dry-run", *TARGET)
+    assert (code, site.tree()) == (0, tree)
+    assert said.splitlines()[0].startswith("v1.1.0: would be released from commit ")
+    assert said.splitlines()[-4:] == [
+        "  ab_test   A/B test: 50 %, at most 120 s",
+        "  canary    10 %: 10 %, at most 120 s",
+        "  canary    100 %: 100 %, at most 120 s",
+        "dry run: nothing was changed",
+    ]
+
+
+def test_a_release_that_is_taken_back_ends_with_3_and_the_reason(site: Site) -> None:
+    site.script(errors=0.3)
+    code, said, failure = run(site, "release", "--tag", "v1.1.0", *TARGET)
+    assert (code, failure) == (3, "exit code 3\n")
+    assert said.splitlines()[-2].startswith("Roll back v1.1.0 at A/B test: error_rate 0.300")
+    assert said.splitlines()[-1] == "result=rolled_back"
+
+
+def test_a_rollout_is_held_let_go_and_taken_back_by_a_person(site: Site) -> None:
+    assert run(site, "release", "--tag", "v1.1.0", "--once", *TARGET)[0] == 0
+    assert run(site, "hold", "--why", "lunch", *TARGET)[:2] == (0, "Hold v1.1.0 at 0 % of traffic: lunch\nheld\n")
+    code, said, _ = run(site, "reconcile", *TARGET)
+    assert (code, said.startswith("v1.1.0: held by rita since ")) == (4, True)
+    assert run(site, "hold", "--release", "--why", "back", *TARGET)[0] == 0
+    code, said, _ = run(site, "rollback", "--why", "changed our mind", *TARGET)
+    assert (code, said.splitlines()[0]) == (0, "Roll back v1.1.0: changed our mind")
+    code, _, failure = run(site, "rollback", "--why", "again", *TARGET)
+    assert (code, failure.splitlines()[0][:42]) == (3, "error: v1.1.0 was rolled back already, and")
+
+
+def test_the_next_version_is_tagged_and_pushed(site: Site) -> None:
+    site.commit({"prompts/triage.prompt.yml": "name: new\n"}, "Word it anew")
+    code, said, _ = run(site, "bump", "minor", "--push")
+    assert (code, said.splitlines()[-1]) == (0, "pushed: its release begins")
+
+
+@pytest.mark.parametrize("verb", ["rollback", "hold"])
+def test_a_reason_is_asked_for(site: Site, verb: str) -> None:
+    assert run(site, verb, "--why", " ", *TARGET)[0] == 2
+
+
+def test_an_unknown_target_is_one_line(site: Site) -> None:
+    code, said, failure = run(site, "reconcile", "--target", "moon")
+    assert (code, said) == (2, "")
+    assert failure.splitlines()[0].startswith("error: --target 'moon': no such target")

@@ -1,0 +1,138 @@
+"""What can fail around a release: Git, the registry, the counters, the candidate, the clock, the cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.core.errors import ServiceError
+from pipelines.release import machine
+from tests.release.scripted import START
+from tests.release.site import Site, git
+
+
+def test_a_persons_commit_in_between_is_kept_and_the_release_goes_on(site: Site) -> None:
+    world = site.world()
+    write, pushed = world.store.write, []
+
+    def raced(*arguments: object) -> str:
+        if len(pushed) < 3:
+            pushed.append(site.commit({"README.md": f"{len(pushed)}\n"}, f"Explain {len(pushed)}"))
+        return write(*arguments)  # type: ignore[arg-type]
+
+    world.store.write = raced  # type: ignore[method-assign]
+    assert machine.release(world, "v1.1.0").result == "released"
+    assert [line for line in site.subjects() if line.startswith("Explain")] == ["Explain 0", "Explain 1", "Explain 2"]
+    assert git(site.origin, "show", "main:README.md") == "2"
+    assert site.file.read()["versions"].keys() == {name.split("/")[-1].split(".")[0] for name in site.histories()}
+
+
+def test_a_remote_that_is_down_costs_nothing_but_the_run(site: Site) -> None:
+    site.release("v1.1.0", once=True)
+    site.origin.rename(site.folder / "away")
+    with pytest.raises(ServiceError):
+        machine.reconcile(site.world())
+    (site.folder / "away").rename(site.origin)
+    assert machine.reconcile(site.world()).result == "released"
+
+
+def test_a_rollback_takes_the_traffic_away_though_git_is_down(site: Site) -> None:
+    while not site.file.read()["weight"]:
+        site.release("v1.1.0", once=True)
+        site.file.change(lambda world: world.update(now=world["now"] + 5))
+    site.file.change(lambda world: world.update(now=world["now"] + 60))
+    site.script(errors=0.5)
+    world = site.world()
+    (site.origin / "hooks").mkdir(exist_ok=True)
+    hook = site.origin / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(ServiceError):
+        machine.reconcile(world)
+    assert site.file.read()["weight"] == 0.0
+    hook.unlink()
+    assert machine.reconcile(world).result == "rolled_back"
+
+
+def test_a_push_whose_answer_is_lost_is_found_to_have_arrived(site: Site) -> None:
+    hook = site.origin / "hooks/post-receive"  # the branch has moved when it dies
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    hook.chmod(0o755)
+    outcome = site.release("v1.1.0", once=True)
+    assert outcome.result == "waiting"
+    assert sum(line.startswith("Begin release of v1.1.0") for line in site.subjects()) == 1
+
+
+def test_a_registry_that_is_down_is_one_line_and_the_same_command_goes_on(site: Site) -> None:
+    site.script(registry=False)
+    with pytest.raises(ServiceError, match="the model registry does not answer"):
+        site.release("v1.1.0")
+    assert site.state().step == "register"
+    site.script(registry=True)
+    assert site.release("v1.1.0").result == "released"
+    assert len(site.file.read()["versions"]) == 2
+
+
+def test_counters_that_are_gone_for_a_while_hold_the_stage_and_are_told(site: Site) -> None:
+    site.script(blind=[[5, 12]], per_second=2)
+    assert site.release("v1.1.0").result == "released"
+    said = [event.action for event in site.history().events if event.action in ("unknown", "known")]
+    assert said == ["unknown", "known"]
+
+
+def test_counters_that_stay_away_take_the_candidate_back_as_inconclusive(site: Site) -> None:
+    site.script(blind=[[15, 1e9]])
+    assert site.release("v1.1.0").result == "rolled_back"
+    assert "inconclusive, nothing could be measured for 60 s" in site.subjects()[-2]
+
+
+def test_no_traffic_is_inconclusive_at_the_end_of_the_stage(site: Site) -> None:
+    site.script(per_second=0)
+    assert site.release("v1.1.0").result == "rolled_back"
+    assert "inconclusive, not enough evidence within 120 s" in site.subjects()[-2]
+
+
+def test_a_candidate_that_never_gets_ready_is_taken_back(site: Site) -> None:
+    site.script(ready_s=10_000)
+    assert site.release("v1.1.0").result == "rolled_back"
+    assert site.subjects()[-2] == "Roll back v1.1.0: it was not ready in staging within 60 s"
+
+
+def test_failed_smoke_tests_take_it_back_before_any_user_met_it(site: Site) -> None:
+    site.script(smoke=False)
+    assert site.release("v1.1.0").result == "rolled_back"
+    assert "smoke tests failed in staging: 1 of 3 answered" in site.subjects()[-2]
+    assert site.file.read()["weights"] == []
+
+
+def test_a_clock_that_goes_back_never_makes_history_go_back(site: Site) -> None:
+    site.release("v1.1.0", once=True)
+    site.file.change(lambda world: world.update(now=START - 5000))
+    site.script(ready_s=-10_000)
+    world = site.world()
+    while machine.reconcile(world, once=True).result == "waiting":
+        site.file.change(lambda world: world.update(now=world["now"] + 700))
+    times = [event.at for event in site.history().events]
+    assert times == sorted(times)
+
+
+def test_a_rebuilt_cluster_starts_on_stable_and_comes_back_to_its_stage(site: Site) -> None:
+    while site.state().weight != 0.1:
+        site.release("v1.1.0", once=True)
+        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.file.change(lambda world: world.update(deployed={}, ready_at={}, weight=1.0, weights=[]))
+    for _ in range(3):  # it says that it is blind, then deploys
+        machine.reconcile(site.world(), once=True)
+    world, state = site.file.read(), site.state()
+    assert world["deployed"]["production/stable"] == (state.stable.manifest if state.stable else "")
+    assert world["weights"][0] == 0.0
+    assert machine.reconcile(site.world()).result == "released"
+    assert 0.1 in site.file.read()["weights"]
+
+
+def test_a_rebuilt_cluster_with_nothing_on_its_way_gets_stable(site: Site) -> None:
+    site.file.change(lambda world: world.update(deployed={}, ready_at={}, weight=0.4))
+    assert machine.reconcile(site.world(), once=True).result == "nothing"
+    world, state = site.file.read(), site.state()
+    assert world["deployed"] == {"production/stable": state.stable.manifest if state.stable else ""}
+    assert world["weight"] == 0.0
