@@ -13,8 +13,11 @@ RUN --mount=type=bind,source=locks/uv.txt,target=/build/uv.txt --mount=type=cach
   && python3 -m venv --without-pip /opt/venv
 
 FROM installer AS gateway-environment
-RUN --mount=type=bind,source=locks/gateway.txt,target=/build/gateway.txt --mount=type=cache,target=/root/.cache/uv \
-  VIRTUAL_ENV=/opt/venv /opt/installer/bin/uv pip install --quiet --require-hashes --link-mode copy --compile-bytecode -r /build/gateway.txt
+RUN --mount=type=bind,source=locks/gateway.txt,target=/build/gateway.txt --mount=type=bind,source=locks/embedding.txt,target=/build/embedding.txt \
+  --mount=type=cache,target=/root/.cache/uv \
+  export VIRTUAL_ENV=/opt/venv \
+  && /opt/installer/bin/uv pip install --quiet --require-hashes --link-mode copy --compile-bytecode -r /build/gateway.txt \
+  && /opt/installer/bin/uv pip install --quiet --require-hashes --link-mode copy --no-deps -r /build/embedding.txt
 
 FROM interpreter AS gateway
 COPY --from=gateway-environment /opt/venv /opt/venv

@@ -50,6 +50,7 @@ lock: .venv/ready ## Resolve the dependencies anew
 	$(bin)/uv pip compile $(compile) --group dev --group cuda pyproject.toml -o locks/cuda.txt
 	$(bin)/uv pip compile $(compile) --group judging --constraints locks/cpu.txt -o locks/judging.txt
 	$(bin)/uv pip compile $(compile) --group gateway --constraints locks/cpu.txt -o locks/gateway.txt
+	$(bin)/uv pip compile $(compile) --group embedding --no-deps --constraints locks/cpu.txt -o locks/embedding.txt
 
 clean: ## Remove everything that `make run` made, except the environment and the caches
 	rm -rf evaluation models data/prepared data/validation checkpoints .gatehouse

@@ -63,11 +63,13 @@ def test_images_that_run_do_so_as_a_number_that_is_not_root() -> None:
 
 
 def test_the_gateways_lock_is_a_part_of_the_one_that_is_tested() -> None:
+    embedding = (ROOT / "locks/embedding.txt").read_text()
+
     def versions(text: str) -> set[str]:
         found = {line.partition(" ;")[0].strip() for line in locked(text)}
         return {one for one in found if not one.startswith("tzdata==")}  # of Windows alone, where no image runs
 
-    assert versions(GATEWAY) <= versions(CPU)
+    assert versions(GATEWAY) | versions(embedding) <= versions(CPU)
     assert not re.search(r"^(torch|transformers|scipy|mlflow|dvc)==", GATEWAY, re.MULTILINE)
 
 
@@ -109,6 +111,12 @@ def test_the_gateway_answers_from_nothing_but_what_its_image_holds(tmp_path: Pat
             f"import importlib.util as u; raise SystemExit(u.find_spec({name!r}) is not None)",
         ]
         assert subprocess.run(command, cwd="/", env={}, check=False).returncode == 0, f"{name} is in the image"
+    code = "from pipelines.serving.minilm import MiniLM; assert MiniLM().embed('Where is my parcel?').shape == (384,)"
+    settled = tmp_path / settings["WORKDIR"][1:]
+    done = subprocess.run(
+        [str(python), "-c", code], cwd=settled, env={}, check=False, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, f"the semantic cache has no model: {done.stderr}"
     upstreams = Upstreams()
     try:
         from_config_maps(tmp_path / settings["WORKDIR"][1:], upstreams.url)
