@@ -130,12 +130,13 @@ def _parsed_once() -> Iterator[None]:
     """Keep what transformers would parse anew: the file for each of its three parts, a table of names per module."""
     import gguf
 
-    before = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader, gguf.get_tensor_name_map = (functools.cache(each) for each in before)  # type: ignore[misc]
+    library: Any = gguf
+    before = library.GGUFReader, library.get_tensor_name_map
+    library.GGUFReader, library.get_tensor_name_map = (functools.cache(each) for each in before)
     try:
         yield
     finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = before  # type: ignore[misc]
+        library.GGUFReader, library.get_tensor_name_map = before
 
 
 def _take_registered(source: RegisteredModel, folder: Path, root: Path) -> dict[str, Any]:

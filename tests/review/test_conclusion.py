@@ -15,8 +15,8 @@ from pipelines.core.files import read_json, write_json
 from pipelines.core.records import Record
 from pipelines.evaluation.baseline import fetch_baseline
 from pipelines.evaluation.deciding.judgement import judge
-from pipelines.review.conclusion import conclude, inherited, may_replace
 from pipelines.release.registration import DIGEST, _lineage
+from pipelines.review.conclusion import conclude, inherited, may_replace
 from pipelines.review.takeover import take_over
 from tests.evaluation.test_baseline import git
 from tests.review.world import FILES, N_ROWS, OWNER, World, build, relocated, seal, write_evaluation
