@@ -18,7 +18,7 @@ from tests.release.scripted import FILE
 from tests.release.site import Site, git
 
 ROOT = Path(__file__).parent.parent.parent
-GOOD = {"blind": [[5, 12]], "per_second": 4}
+GOOD = {"blind": [[5, 12]], "per_second": 6}
 BAD = {"errors": 0.3}
 
 
