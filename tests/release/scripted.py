@@ -21,7 +21,7 @@ FRESH: dict[str, Any] = {
     "now": START, "deployed": {}, "ready_at": {}, "weight": 0.0, "epoch": "1", "smoked": 0,
     "versions": {}, "aliases": {}, "weights": [],
     # What the world does: seconds until ready, requests a second, share of errors by second, when counters are gone.
-    "script": {"ready_s": 7, "per_second": 10, "errors": 0.0, "blind": [], "smoke": True, "registry": True},
+    "script": {"ready_s": 4, "per_second": 20, "errors": 0.0, "blind": [], "smoke": True, "registry": True},
 }  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_a_registry_that_is_down_is_one_line_and_the_same_command_goes_on(site: 
 
 
 def test_counters_that_are_gone_for_a_while_hold_the_stage_and_are_told(site: Site) -> None:
-    site.script(blind=[[5, 12]], per_second=2)
+    site.script(blind=[[5, 12]], per_second=6)
     assert site.release("v1.1.0").result == "released"
     said = [event.action for event in site.history().events if event.action in ("unknown", "known")]
     assert said == ["unknown", "known"]

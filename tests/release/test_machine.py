@@ -39,7 +39,7 @@ def test_a_bad_candidate_loses_its_traffic_before_the_commit_that_says_why(site:
     outcome = site.release("v1.1.0")
     assert (outcome.result, outcome.exit_code) == ("rolled_back", 3)
     assert site.subjects()[-2:] == [
-        "Roll back v1.1.0 at A/B test: error_rate 0.300 of 100 requests is above 0.05",
+        "Roll back v1.1.0 at A/B test: error_rate 0.300 of 200 requests is above 0.05",
         "Finish the rollback of v1.1.0: v1.0.0 serves all traffic",
     ]
     state, world = site.state(), site.file.read()
@@ -47,7 +47,7 @@ def test_a_bad_candidate_loses_its_traffic_before_the_commit_that_says_why(site:
     assert (world["weights"], world["aliases"]) == ([0.5, 0.0], {"champion": "1"})
     assert "production/candidate" not in world["deployed"]
     evidence = next(event for event in site.history().events if event.action == "rollback")
-    assert evidence.counters == {"n": 100, "errors": 30, "epoch": "1"}
+    assert evidence.counters == {"n": 200, "errors": 60, "epoch": "1"}
     assert evidence.verdict["e_values"] == {"errors": 30.0}
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture(scope="module")
 def told(built_with_remote: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, History]:
     site = built_with_remote.copy(tmp_path_factory.mktemp("told") / "site")
-    site.script(blind=[[5, 12]], per_second=4)
+    site.script(blind=[[5, 12]], per_second=6)
     site.release("v1.1.0")
     return site, site.history()
 
