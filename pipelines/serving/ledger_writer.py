@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -119,6 +120,7 @@ class LedgerWriter(threading.Thread):
 
     def run(self) -> None:
         """Work until told to stop, and once more then."""
+        _give_way()
         is_last = False
         while not is_last:
             is_last = self._is_stopping
@@ -239,3 +241,9 @@ class LedgerWriter(threading.Thread):
     def _on_loop(self, function: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(function)
+
+
+def _give_way() -> None:
+    """Let whoever answers requests go first where both want the same processor: a batch may wait, they may not."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
