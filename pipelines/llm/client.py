@@ -17,6 +17,7 @@ from pipelines.core.params import EndpointModel
 from pipelines.llm.answers import Answer, AnswerCache, Progress, Request, cache_key
 from pipelines.llm.cost import Budget, cost_usd, estimate_tokens, most_prompt_tokens
 from pipelines.llm.endpoint import Endpoint, Failure, Timed, read_key
+from pipelines.llm.json_values import cropped
 
 Result = TypeVar("Result")
 FIRST_BACKOFF_S = 0.5
@@ -60,7 +61,7 @@ class Client:
     @property
     def identity(self) -> str:
         """Everything about the endpoint that can change an answer; part of every cache key."""
-        return f"endpoint/1 {self.declared.base_url.rstrip('/')} {self.declared.model}"
+        return f"endpoint/2 {self.declared.base_url.rstrip('/')} {self.declared.model}"
 
     @property
     def notes(self) -> list[str]:
@@ -222,6 +223,7 @@ class Client:
     def _answer(self, request: Request, timed: Timed, *, is_timed: bool) -> Answer:
         completion = timed.completion
         has_text = bool(completion.text.strip())
+        text = cropped(completion.text) if request.wants_json else completion.text
         # A count of 0 for a text that is there is no count.
         n_prompt, n_completion = completion.prompt_tokens or None, completion.completion_tokens
         if has_text and n_completion == 0:
@@ -229,7 +231,7 @@ class Client:
         is_estimated = n_prompt is None or n_completion is None
         self._n_estimated += is_estimated
         return Answer(
-            text=completion.text if has_text else "",
+            text=text if has_text else "",
             state="scored" if has_text else "model_error",
             error="" if has_text else f"the model answered without text (finish_reason {completion.finish_reason})",
             finish_reason=completion.finish_reason,

@@ -19,11 +19,10 @@ from pipelines.core.files import digest
 from pipelines.llm import attention, decoding
 from pipelines.llm.answers import Answer, AnswerCache, Progress, Request, Shard, cache_key
 from pipelines.llm.attention import KeyValues, Prefix
-from pipelines.llm.decoding import Continuation, Decoding, JsonScanner
+from pipelines.llm.decoding import Continuation, Decoding
+from pipelines.llm.identity import engine_digest
+from pipelines.llm.json_values import cropped
 from pipelines.llm.local_model import LocalModel, chat_ids
-
-ENGINE_VERSION = 1
-"""Part of every cache key: raise it with any change that can change an answer."""
 
 # Below this, computing a prefix once costs more than it saves.
 SHORTEST_PREFIX = 32
@@ -47,7 +46,8 @@ class Engine:
     """Answers requests with a model in this process.
 
     Attributes:
-        identity: Model digest, engine version and type of the weights: what cache keys depend on.
+        identity: Model digest, digest of the engine's code and libraries, kind of device and type of the weights: what
+            cache keys depend on.
         batch_size: Rows per batch; halved whenever the memory does not suffice.
         shard: Which batches are asked of this process; what is neither among them nor known comes back as an
             `infra_error` (NaN), which no cache keeps. None: all.
@@ -67,7 +67,7 @@ class Engine:
             raise ConfigError(
                 f"the local engine cannot run this model ({error}); serve it and declare `source: endpoint`"
             ) from None
-        self.identity = f"{model.digest}/engine-{ENGINE_VERSION}/{model.precision}"
+        self.identity = f"{model.digest}/engine-{engine_digest()}/{model.device}/{model.precision}"
         self.batch_size = batch_size
         self.shard = shard
         self._local = model
@@ -281,7 +281,7 @@ class Engine:
         ids = [token for token in continuation.ids if token not in self._end_ids]
         text = str(self._local.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
         if task.request.wants_json:
-            text = text[: JsonScanner().feed(text)]
+            text = cropped(text)
         return Answer(text, "scored", "", continuation.finish_reason, len(task.ids), len(continuation.ids))
 
     def _piece(self, token: int) -> str:

@@ -64,6 +64,12 @@ def test_an_answer_comes_back_with_its_tokens(stream: bool) -> None:
     assert body.get("stream_options") == ({"include_usage": True} if stream else None)
 
 
+def test_an_answer_in_json_ends_where_the_local_engine_would_end_it() -> None:
+    with StandIn.of(Reply('{"intent": "fault"} That is all.')) as server:
+        assert ask(server, question(wants_json=True)).text == '{"intent": "fault"}'
+        assert ask(server, question()).text == '{"intent": "fault"} That is all.'
+
+
 def test_answers_keep_the_order_of_their_requests() -> None:
     def respond(body: Body, number: int) -> Reply:
         text = body["messages"][1]["content"]

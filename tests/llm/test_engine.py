@@ -18,8 +18,10 @@ import torch
 
 from pipelines.core.errors import ConfigError
 from pipelines.llm.answers import AnswerCache, Request
-from pipelines.llm.decoding import JsonScanner, draw
+from pipelines.llm.decoding import draw
 from pipelines.llm.engine import Engine
+from pipelines.llm.identity import engine_digest
+from pipelines.llm.json_values import JsonScanner
 from pipelines.llm.local_model import LocalModel, chat_ids, load
 from pipelines.llm.prompts import Message
 
@@ -320,6 +322,14 @@ def test_another_precision_is_another_identity(folder: Path):
         for precision in ("float32", "bfloat16")
     }
     assert len(identities) == 2
+
+
+def test_code_libraries_and_device_are_part_of_the_identity(folder: Path):
+    local = load(folder, precision="float32", device="cpu")
+    here = Engine(local, batch_size=1, cache=None).identity
+    assert engine_digest() in here
+    elsewhere = local._replace(device="cuda")
+    assert Engine(elsewhere, batch_size=1, cache=None).identity != here
 
 
 def test_running_out_of_memory_halves_the_batch_and_goes_on(folder: Path, reference: LocalModel):

@@ -1,0 +1,21 @@
+"""Which versions of libraries are installed, asked without importing them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Return the installed version of each library, without the name of its build; empty where it is not installed.
+
+    `2.9.0+cpu` and `2.9.0+cu128` are one version: the kind of device is told apart elsewhere.
+    """
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name).partition("+")[0]
+    except PackageNotFoundError:
+        return ""
