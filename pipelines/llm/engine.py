@@ -73,6 +73,7 @@ class Engine:
         self._local = model
         self._cache = cache
         self._prefix: Prefix | None = None
+        self._reused = 0  # tokens that the last timed prompt had in common with the last other one
         self._pieces: dict[int, str] = {}
         self._end_ids = _end_ids(model)
         self._context: int = getattr(model.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
@@ -110,7 +111,8 @@ class Engine:
         """Answer one request without the answer cache, alone, with its times.
 
         The clock runs from the rendered messages to the text, tokenisation included. As a server with prefix
-        caching would, it reuses what the prompt has in common with the one before.
+        caching would, it reuses what the prompt has in common with the one before; where that is the same prompt once
+        more, what it has in common with the last other one, since no user asks the same twice.
 
         Returns:
             The answer; `ttft_ms` is the time to its first token.
@@ -120,7 +122,9 @@ class Engine:
         if len(ids) >= self._context:
             return self._too_long(len(ids))
         known = self._prefix
-        prefix = None if known is None else known.crop(min(_common_length([known.ids, tuple(ids)]), len(ids) - 1))
+        if known is None or known.ids != tuple(ids):
+            self._reused = 0 if known is None else _common_length([known.ids, tuple(ids)])
+        prefix = None if known is None else known.crop(min(self._reused, len(ids) - 1))
         first: list[float] = []
         kept: list[KeyValues] = []
 

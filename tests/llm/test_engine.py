@@ -479,3 +479,25 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_answers(folder: Path, tm
         stored = now
     assert start_run(folder, cache, result).wait() == 0
     assert json.loads(result.read_text()) == json.loads(undisturbed.read_text())
+
+
+def test_a_prompt_timed_again_and_again_is_read_each_time(engine: Engine):
+    one, other = make_requests(2)
+    n_read: list[int] = []
+
+    def count(_: object, args: object, kwargs: dict[str, Any]) -> None:
+        n_read.append(kwargs["input_ids"].shape[1])
+
+    engine._local.model.register_forward_pre_hook(count, with_kwargs=True)
+
+    def read_for(request: Request) -> int:
+        n_read.clear()
+        engine.time_one(request)
+        return n_read[0]
+
+    alone = read_for(one)
+    assert alone == len(chat_ids(engine._local.tokenizer, one.messages))
+    assert [read_for(one) for _ in range(2)] == [alone, alone]
+    after_other = (read_for(other), read_for(one))[1]
+    assert 1 < after_other < alone, "the system message is shared with the other prompt, and no more than it"
+    assert [read_for(one) for _ in range(2)] == [after_other, after_other]
