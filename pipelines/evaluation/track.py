@@ -100,6 +100,7 @@ def log(record: Record, experiment: str) -> str:
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     where = os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_STORE
     try:
@@ -113,7 +114,7 @@ def log(record: Record, experiment: str) -> str:
         run_id: str = client.create_run(identity, run_name=record.tags["gatehouse.verdict"]).info.run_id
         with _ending(client, run_id):
             _fill(client, run_id, record)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         message = one_line((str(error).splitlines() or [""])[0], 300)
         raise ServiceError(f"MLflow at {where}: {message}; {_cure(error, where)}") from None
     return run_id

@@ -85,6 +85,12 @@ def test_names_that_mlflow_forbids_are_written_in_a_form_that_it_takes(here: Pat
     assert data.metrics == {"a_26_b.exact_match": 1.0}
 
 
+def test_a_store_that_is_no_database_is_one_clear_line(here: Path) -> None:
+    write_text(here / "mlflow.db", "no database\n" * 100)
+    with pytest.raises(ServiceError, match=r"mlflow\.db: .*file is not a database; see what is wrong .*--no-track"):
+        log(Record({}, {}, [], {"gatehouse.verdict": "pass"}, {}), "gatehouse")
+
+
 def test_a_run_that_cannot_be_recorded_whole_has_failed(here: Path) -> None:
     record = Record({}, {}, [], {"gatehouse.verdict": "pass"}, {here / "gone.txt": ""})
     with pytest.raises(ServiceError, match=r"gone\.txt.*--no-track") as caught:
