@@ -157,6 +157,18 @@ def test_a_prompt_that_no_training_renders_trains_nothing(
     assert not {"train", "evaluate@triage", "latency", "prepare@triage", "fetch@base"} & stale
 
 
+def test_another_version_of_a_library_trains_and_measures_anew(
+    repository: Repository, first: subprocess.CompletedProcess[str]
+) -> None:
+    path = repository.folder / ".gatehouse/libraries.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(json.dumps(json.loads(text) | {"torch": "9.9.9"}, indent=2) + "\n", encoding="utf-8")
+    try:
+        assert repository.stale() == {"train", "evaluate@triage", "evaluate@reply", "latency"}
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
 def test_a_prompt_that_training_renders_trains(repository: Repository, first: subprocess.CompletedProcess[str]) -> None:
     path = repository.folder / "prompts/triage.prompt.yml"
     text = path.read_text(encoding="utf-8")

@@ -48,6 +48,13 @@ def test_packages_hold_a_docstring_and_nothing_else() -> None:
         assert isinstance(statements[0], ast.Expr), path
 
 
+def test_what_trains_or_measures_depends_on_the_versions_of_its_libraries() -> None:
+    depend = {name for name, stage in STAGES.items() if ".gatehouse/libraries.json" in body(stage).get("deps", [])}
+    assert depend == {"train", "evaluate", "latency"}
+    assert {".gatehouse/libraries.json": {"cache": False}} in STAGES["machine"]["outs"]
+    assert STAGES["machine"]["always_changed"]
+
+
 DECIDES_OR_REPORTS = sorted(
     str(path.relative_to(ROOT))
     for pattern in ("report.py", "gate.py", "baseline.py", "deciding/*.py", "reporting/*.py")

