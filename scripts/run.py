@@ -29,12 +29,18 @@ def main() -> int:
         if not Path("evaluation/decision.json").exists():  # 2 is a verdict (no evidence) or a broken file
             raise ConfigError("`gate` stopped the run; its message is above")
         step("report")
+        failure: ConfigError | None = None
         if not arguments.no_track:
-            step("track")
+            try:
+                step("track")
+            except ConfigError as error:
+                failure = error  # the verdict stands, whether MLflow knows it or not
         computed = [name for name, what in outcome.stages.items() if what == "computed" and name != "machine"]
         decision = json.loads(Path("evaluation/decision.json").read_text(encoding="utf-8"))
     print(f"\n{len(computed)} of {len(outcome.stages)} stages computed in {time.monotonic() - started:.0f} s")
     print(f"verdict: {decision['verdict']}\nevaluation/report.md\nevaluation/report.html", flush=True)
+    if failure:
+        raise failure
     return verdict_code
 
 

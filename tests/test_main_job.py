@@ -119,6 +119,22 @@ def test_the_first_run_ends_with_a_verdict_and_two_reports(
     assert (repository.folder / "mlflow.db").exists()
 
 
+def test_a_run_that_cannot_be_recorded_still_shows_its_verdict(
+    repository: Repository, first: subprocess.CompletedProcess[str]
+) -> None:
+    database = repository.folder / "mlflow.db"
+    kept = database.read_bytes()
+    database.write_text("no database\n" * 100, encoding="utf-8")
+    try:
+        result = repository.run("scripts.run")
+    finally:
+        database.write_bytes(kept)
+    assert result.returncode == 5, result.stdout + result.stderr
+    assert result.stdout.splitlines()[-3:] == ["verdict: fail", "evaluation/report.md", "evaluation/report.html"]
+    assert "`track` stopped the run" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
 def test_a_second_run_computes_nothing(repository: Repository, first: subprocess.CompletedProcess[str]) -> None:
     before = (repository.folder / "evaluation/triage/rows.parquet").read_bytes()
     again = repository.run("scripts.run")
@@ -139,6 +155,18 @@ def test_a_prompt_that_no_training_renders_trains_nothing(
         path.write_text(text, encoding="utf-8")
     assert "evaluate@reply" in stale
     assert not {"train", "evaluate@triage", "latency", "prepare@triage", "fetch@base"} & stale
+
+
+def test_another_version_of_a_library_trains_and_measures_anew(
+    repository: Repository, first: subprocess.CompletedProcess[str]
+) -> None:
+    path = repository.folder / ".gatehouse/libraries.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(json.dumps(json.loads(text) | {"torch": "9.9.9"}, indent=2) + "\n", encoding="utf-8")
+    try:
+        assert repository.stale() == {"train", "evaluate@triage", "evaluate@reply", "latency"}
+    finally:
+        path.write_text(text, encoding="utf-8")
 
 
 def test_a_prompt_that_training_renders_trains(repository: Repository, first: subprocess.CompletedProcess[str]) -> None:

@@ -48,7 +48,28 @@ def test_packages_hold_a_docstring_and_nothing_else() -> None:
         assert isinstance(statements[0], ast.Expr), path
 
 
-@pytest.mark.parametrize("module", ["report", "gate", "baseline", "changes"])
-def test_code_of_gate_and_report_is_no_dependency_of_any_stage(module: str) -> None:
+def test_what_trains_or_measures_depends_on_the_versions_of_its_libraries() -> None:
+    depend = {name for name, stage in STAGES.items() if ".gatehouse/libraries.json" in body(stage).get("deps", [])}
+    assert depend == {"train", "evaluate", "latency"}
+    assert {".gatehouse/libraries.json": {"cache": False}} in STAGES["machine"]["outs"]
+    assert STAGES["machine"]["always_changed"]
+
+
+DECIDES_OR_REPORTS = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("report.py", "gate.py", "baseline.py", "deciding/*.py", "reporting/*.py")
+    for path in (ROOT / "pipelines/evaluation").glob(pattern)
+)
+
+
+def test_gate_and_report_are_where_this_test_looks_for_them() -> None:
+    folders = {str(Path(path).relative_to("pipelines/evaluation").parent) for path in DECIDES_OR_REPORTS}
+    assert folders == {".", "deciding", "reporting"}
+    assert len([path for path in DECIDES_OR_REPORTS if Path(path).parent.name == "evaluation"]) == 3
+
+
+@pytest.mark.parametrize("path", DECIDES_OR_REPORTS)
+def test_code_of_gate_and_report_is_no_dependency_of_any_stage(path: str) -> None:
+    assert (ROOT / path).is_file()
     for name, stage in STAGES.items():
-        assert f"pipelines/evaluation/{module}.py" not in body(stage).get("deps", []), name
+        assert path not in body(stage).get("deps", []), name

@@ -20,6 +20,7 @@ from pipelines.core.errors import ConfigError, GatehouseError, one_line
 WRONG_PLACE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_MEMORY = "not enough memory; lower the batch size or close other programs"
 
 _PLACE = re.compile(r"(?P<path>[^\s:][^:\n]*):(?P<line>[1-9][0-9]{0,8}): ")
 _MESSAGE_CHARACTERS = 2000
@@ -119,7 +120,11 @@ def _code_of(main: Callable[[], int | None]) -> int:
         _close_output()
         return 141
     except MemoryError:
-        return _complain("not enough memory; lower the batch size or close other programs", 5)
+        return _complain(NO_MEMORY, 5)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _complain(NO_MEMORY, 5)
     except OSError as error:
         cause = _cause(error)
         if cause is None:
@@ -128,6 +133,12 @@ def _code_of(main: Callable[[], int | None]) -> int:
             _close_output()  # it may be what is full, and Python would try once more at exit
         return _complain(*cause)
     return code
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell by name and words, since nothing here may import torch: its own class on a GPU, plain errors elsewhere."""
+    words = ("can't allocate memory", "CUDA error: out of memory")
+    return type(error).__name__ == "OutOfMemoryError" or any(each in str(error) for each in words)
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:

@@ -224,7 +224,9 @@ class EndpointModel(Declared):
     concurrency: Count = 8
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
     max_attempts: Count = 6
-    max_spend_usd: Usd = 1.0
+    max_spend_usd: Usd = Field(
+        default=1.0, description="Most that all commands in one folder may spend at this endpoint in a day (UTC)."
+    )
     stream: bool = True
 
 
@@ -297,7 +299,7 @@ class Classifier(Declared):
 
     id: str
     revision: str | None = Field(default=None, description="Commit of the hub's repository; null for a folder.")
-    sha256: dict[str, Sha256] = Field(min_length=1, description="Weight file: SHA-256.")
+    sha256: dict[str, Sha256] = Field(min_length=1, description="Weight file, and for a folder config.json: SHA-256.")
     label: str
     direction: Literal["higher", "lower"] = "lower"
     pair: bool = Field(default=False, description="Classify (input, output) as a pair, as NLI models do.")

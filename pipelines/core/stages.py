@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -41,10 +42,16 @@ class Outcome(NamedTuple):
 
 
 class Stopped(GatehouseError):
-    """A stage ended with an error that it has already printed."""
+    """A stage did not end well; it has printed why, unless it was killed.
+
+    Attributes:
+        exit_code: The stage's own, never 0.
+    """
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
+        if code == 0:
+            raise ValueError("a run that was stopped cannot have passed")
         self.exit_code = code
 
 
@@ -76,11 +83,11 @@ def reproduce(
     begun: dict[str, float] = {}
     # Stages say `python`: it must be this one, whatever the shell would find.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    with tempfile.TemporaryDirectory() as folder, _listening(stages, begun):
+    with tempfile.TemporaryDirectory() as folder:
         exit_file = Path(folder) / "code"
         os.environ["GATEHOUSE_EXIT_FILE"] = str(exit_file)
         try:
-            with contextlib.closing(Repo(str(root))) as repo:
+            with _listening(stages, begun, exit_file), contextlib.closing(Repo(str(root))) as repo:
                 if before is not None:
                     before(repo)
                 repo.reproduce(list(targets) or None)
@@ -88,8 +95,7 @@ def reproduce(
             cause: BaseException | None = error.__cause__
             stage = next((name for name, what in reversed(stages.items()) if what == "computed"), "?")
             if isinstance(cause, StageCmdFailedError):
-                code = int(exit_file.read_text()) if exit_file.exists() else 1
-                raise Stopped(f"stage '{stage}' stopped the run; its message is above", code) from None
+                raise _stopped(stage, exit_file, cause) from None
             raise _explained(cause or error) from None
         except (LockError, DvcException) as error:
             raise _explained(error) from None
@@ -120,6 +126,21 @@ def _durations(stages: dict[str, str], begun: dict[str, float], ended: float) ->
     return {name: round(end - start, 3) for (name, start), end in spans if stages[name] == "computed"}
 
 
+def _stopped(stage: str, exit_file: Path, error: BaseException) -> Stopped:
+    """Say how a stage ended: by the exit code it wrote, else by a signal, else by a bug."""
+    written = exit_file.read_text(encoding="utf-8") if exit_file.exists() else ""
+    if written.isdecimal() and int(written):
+        return Stopped(f"stage '{stage}' stopped the run; its message is above", int(written))
+    found = re.search(r"exited with (-?\d+)$", str(error))
+    status = int(found[1]) if found else 1
+    number = -status if status < 0 else status - 128  # a shell between adds 128 to a signal's number
+    if number not in {one.value for one in signal.Signals}:
+        return Stopped(f"stage '{stage}' stopped the run; its message is above", 1)
+    hint = " (out of memory?)" if number == signal.SIGKILL else ""
+    name = signal.Signals(number).name
+    return Stopped(f"stage '{stage}' was killed by {name}{hint}; run again, finished work is kept", 5)
+
+
 def _explained(error: BaseException) -> GatehouseError:
     from dvc.lock import LockError
 
@@ -140,8 +161,11 @@ def _explained(error: BaseException) -> GatehouseError:
 
 
 @contextlib.contextmanager
-def _listening(stages: dict[str, str], begun: dict[str, float]) -> Iterator[None]:
-    """Turn DVC's log into one line per working stage, and remember what became of each and when it began."""
+def _listening(stages: dict[str, str], begun: dict[str, float], exit_file: Path) -> Iterator[None]:
+    """Turn DVC's log into one line per working stage, and remember what became of each and when it began.
+
+    As a stage begins, the exit code that the one before it left in `exit_file` is removed.
+    """
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -150,6 +174,7 @@ def _listening(stages: dict[str, str], begun: dict[str, float]) -> Iterator[None
                 if found := pattern.search(message):
                     stages[found[1]] = what
                     begun[found[1]] = time.monotonic()
+                    exit_file.unlink(missing_ok=True)
                     if what != "unchanged":
                         print(f"\n== {found[1]}{' (from the run cache)' if what == 'cached' else ''}", flush=True)  # noqa: T201
                     return

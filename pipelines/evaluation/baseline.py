@@ -21,12 +21,13 @@ import yaml
 from pipelines.core.errors import ConfigError, GatehouseError, one_line
 from pipelines.core.files import read_json, sha256, write_json
 from pipelines.core.folders import replacing_folder
-from pipelines.core.git import GitFailed, git
+from pipelines.core.git import GitFailed, credentials, git
 from pipelines.core.inputs import input_digest_at
 from pipelines.core.objects import Store, kept_by_dvc
 from pipelines.core.records import Record, read
 
 RELEASE = re.compile(r"v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+REMOTE_SECONDS = 10
 FOLDER = Path("evaluation/baseline")
 PARTS = ("rows.parquet", "run.json", "metrics.json")
 DECLARED = ("params.yaml", "gates.yaml", "prompts")
@@ -90,6 +91,8 @@ def resolve(asked: str, root: Path = Path()) -> Baseline:
         return _at(asked, root)
     _git(root, "rev-parse", "--git-dir")
     if not _succeeds(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
+        if not _is_unborn(root):
+            raise Unavailable("HEAD leads to no commit that Git can read; `git fsck` says what is broken")
         return Baseline("none", reason="nothing was ever released: the repository has no commit yet")
     tags = _git(root, "tag", "--list", "v*", "--merged", "HEAD").split()
     releases = {tag: tuple(map(int, found.groups())) for tag in tags if (found := RELEASE.fullmatch(tag))}
@@ -97,7 +100,52 @@ def resolve(asked: str, root: Path = Path()) -> Baseline:
         return _at(max(releases, key=lambda tag: releases[tag]), root, prefix="refs/tags/")
     if _git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
         raise Unavailable("the clone is shallow and has no release tag; fetch the whole history (fetch-depth: 0)")
+    _ask_remote(root)
     return Baseline("none", reason="nothing was ever released: no tag like v1.0.0 leads to HEAD")
+
+
+def _is_unborn(root: Path) -> bool:
+    """Tell whether HEAD names a branch that does not exist yet, as before the first commit."""
+    try:
+        branch = git(root, "symbolic-ref", "--quiet", "HEAD").decode(errors="replace").strip()
+    except GitFailed:  # a commit, which cannot be read
+        return False
+    place = root / _git(root, "rev-parse", "--git-path", branch).strip()
+    return not place.is_file() and not _git(root, "for-each-ref", "--format=%(refname)", branch).strip()
+
+
+def _ask_remote(root: Path) -> None:
+    """Make sure that a clone without a release tag does not merely lack those of its remote.
+
+    A remote that cannot be reached is taken not to have any: a clone brings them along, unless it was told not to.
+
+    Raises:
+        Unavailable: The remote has release tags that are not here, or might have.
+    """
+    remotes = _git(root, "remote").split()
+    if not remotes:
+        return
+    remote = "origin" if "origin" in remotes else remotes[0]
+    words = ("ls-remote", "--tags", "--refs", "--", remote)
+    try:
+        said = git(root, *words, environment=credentials(root, remote), seconds=REMOTE_SECONDS).decode(errors="replace")
+    except GitFailed as error:
+        if "--no-tags" not in _option(root, f"remote.{remote}.tagOpt"):
+            return
+        raise Unavailable(f"the clone was made without tags, and its remote cannot be asked ({error})") from None
+    there = {line.split("\t")[1].removeprefix("refs/tags/") for line in said.splitlines() if "\t" in line}
+    lacking = {tag for tag in there if RELEASE.fullmatch(tag)} - set(_git(root, "tag", "--list").split())
+    if lacking:
+        raise Unavailable(
+            f"'{remote}' has release tags that are not here ({min(lacking)}); run `git fetch --tags {remote}`"
+        )
+
+
+def _option(root: Path, name: str) -> str:
+    try:
+        return git(root, "config", "--get", name).decode(errors="replace")
+    except GitFailed:  # it is not set
+        return ""
 
 
 def _at(ref: str, root: Path, *, prefix: str = "") -> Baseline:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.command import annotate
 from pipelines.core.declared import nearest
 from pipelines.core.errors import ConfigError, ServiceError
 from pipelines.core.files import digest, read_json, sha256
@@ -15,6 +16,7 @@ from pipelines.llm.answers import AnswerCache
 
 MAX_TOKENS = 512
 # What a classifier needs beside its weights; anything else in a repository (pickles, code) is never fetched.
+CONFIG = "config.json"
 TEXT_FILES = ("*.json", "*.txt", "*.model")
 
 
@@ -30,7 +32,8 @@ def classify(
         cache: Where finished chunks are kept, or None.
 
     Returns:
-        Probabilities, shape (n,): softmax over labels, or a sigmoid for multi-label and one-label models.
+        Probabilities, shape (n,): softmax over labels, or a sigmoid for multi-label and one-label models. Of a text
+        longer than the model reads only the beginning counts; a warning says of how many.
 
     Raises:
         ConfigError: A file's hash differs, weights are no safetensors, or the label is unknown.
@@ -85,14 +88,23 @@ def load(classifier: Classifier) -> Callable[[Sequence[tuple[str, str]]], list[f
     def probabilities(pairs: Sequence[tuple[str, str]]) -> list[float]:
         first = [given if classifier.pair else output for given, output in pairs]
         second = [output for _, output in pairs] if classifier.pair else None
-        batch = tokenizer(
-            first, second, padding=True, truncation=True, max_length=_max_tokens(tokenizer), return_tensors="pt"
-        )
+        most = _max_tokens(tokenizer)
+        batch = tokenizer(first, second, padding=True, truncation=True, max_length=most, return_tensors="pt")
+        n_cut = _count_longer(tokenizer, first, second, most)
+        if n_cut:
+            annotate(
+                "warning", f"classifier {classifier.id}: {n_cut} of {len(pairs)} texts are longer than {most} tokens; "
+                "it reads their beginning only",
+            )  # fmt: skip
         logits = model(**batch).logits  # (n_pairs, n_labels)
         shares = logits.sigmoid() if is_independent else logits.softmax(dim=1)
         return [float(share) for share in shares[:, position]]
 
     return probabilities
+
+
+def _count_longer(tokenizer: Any, first: Sequence[str], second: Sequence[str] | None, most: int) -> int:
+    return sum(len(ids) > most for ids in tokenizer(first, second, truncation=False, verbose=False)["input_ids"])
 
 
 def _max_tokens(tokenizer: Any) -> int:
@@ -126,11 +138,12 @@ def fetch(classifier: Classifier) -> Path:
 
 
 def verify(folder: Path, classifier: Classifier) -> None:
-    """Check that a classifier's weights are the declared ones, and nothing else could be loaded in their place.
+    """Check that a classifier's files are the declared ones, and no other weights could be loaded in their place.
 
     Raises:
-        ConfigError: A declared file is missing, differs, or is no safetensors by its structure; or the folder has
-            undeclared safetensors, which transformers might prefer.
+        ConfigError: A declared file is missing or differs; one that is no JSON is no safetensors by its structure; the
+            folder has undeclared safetensors, which transformers might prefer; or the configuration, which says which
+            number is which label, is neither declared nor pinned by a commit.
     """
     name = f"classifier {classifier.id}"
     for file, expected in classifier.sha256.items():
@@ -139,11 +152,18 @@ def verify(folder: Path, classifier: Classifier) -> None:
             raise ConfigError(f"{name}: sha256: no file '{file}' in {folder}")
         if (found := sha256(path)) != expected:
             raise ConfigError(f"{name}: {file}: SHA-256 is {found}, declared is {expected}; fetch it again")
-        if not is_safetensors(path):
+        if path.suffix != ".json" and not is_safetensors(path):
             raise ConfigError(f"{name}: {file}: not safetensors; other formats can run code when loaded")
     for path in folder.glob("*.safetensors"):
         if path.name not in classifier.sha256:
             raise ConfigError(f"{name}: {path.name}: its SHA-256 is not declared; add it under sha256")
+    if not any(file.endswith(".safetensors") for file in classifier.sha256):
+        raise ConfigError(f"{name}: sha256: declares no weights (*.safetensors)")
+    if classifier.revision is None and CONFIG not in classifier.sha256:
+        found = sha256(folder / CONFIG) if (folder / CONFIG).is_file() else "missing"
+        raise ConfigError(
+            f"{name}: sha256: a folder's {CONFIG} says which label is which; declare it as well ({CONFIG}: {found})"
+        )
     if any("auto_map" in read_json(path) for path in folder.glob("*config.json")):
         raise ConfigError(f"{name}: asks for code of its own (auto_map), which is never run; choose another model")
 

@@ -123,14 +123,14 @@ def read_results(folder: Path, metrics: Mapping[str, Metric]) -> Results:
     run = read_run(folder / "run.json")
     path = folder / "rows.parquet"
     table = _table(path, metrics)
-    ids = _texts(table, "id")
-    states = _texts(table, "state")
+    ids = _texts(path, table, "id")
+    states = _texts(path, table, "state")
     if (ids == "").any():
         raise ConfigError(f"{path}: row {int(np.argmax(ids == ''))} has no id; evaluate again")
     for row in np.flatnonzero(~np.isin(states, STATES))[:1]:
         _refuse(path, ids[row], "state", repr(str(states[row])), f"one of {', '.join(STATES)}")
     has_failed = np.isin(states, FAILED)
-    twins = _texts(table, "twin")
+    twins = _texts(path, table, "twin")
     # A pair's gap is written in one of its rows, and is missing if either of them failed.
     may_miss = has_failed | (np.isin(twins, twins[has_failed]) & (twins != ""))
     unique, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
@@ -141,9 +141,9 @@ def read_results(folder: Path, metrics: Mapping[str, Metric]) -> Results:
         for name, metric in metrics.items()
         if metric.column in table.column_names
     }
-    clusters = _clusters(_texts(table, "group")[first], twins[first])
+    clusters = _clusters(_texts(path, table, "group")[first], twins[first])
     is_whole = ids_digest(unique.tolist()) == run.dataset.digest
-    return Results(unique, _texts(table, "slice")[first], clusters, columns, run, is_whole)
+    return Results(unique, _texts(path, table, "slice")[first], clusters, columns, run, is_whole)
 
 
 def _table(path: Path, metrics: Mapping[str, Metric]) -> pa.Table:
@@ -169,14 +169,23 @@ def _table(path: Path, metrics: Mapping[str, Metric]) -> pa.Table:
     return table
 
 
-def _texts(table: pa.Table, name: str) -> NDArray[np.str_]:
-    """Return a text column, shape (n_rows,), with empty text for null and for a column that is not there."""
+def _texts(path: Path, table: pa.Table, name: str) -> NDArray[np.str_]:
+    """Return a text column, shape (n_rows,), with empty text for null and for a column that is not there.
+
+    Raises:
+        ConfigError: The column of the file at `path` holds no texts, or some that are not UTF-8.
+    """
     import pyarrow as pa
 
     if name not in table.column_names or table.num_rows == 0:
         return np.zeros(table.num_rows, dtype="U1")
-    coded = table[name].cast(pa.string()).combine_chunks().dictionary_encode("encode")
-    words = np.array([word or "" for word in coded.dictionary.to_pylist()], dtype=str)
+    try:
+        coded = table[name].cast(pa.string()).combine_chunks().dictionary_encode("encode")
+        words = np.array([word or "" for word in coded.dictionary.to_pylist()], dtype=str)
+    except (pa.ArrowException, UnicodeDecodeError):
+        raise ConfigError(
+            f"{path}: column '{name}' holds {table[name].type} that is no text in UTF-8; evaluate again"
+        ) from None
     found: NDArray[np.str_] = words[_numbers(coded.indices, np.dtype(np.int32))]
     return found
 
@@ -197,7 +206,7 @@ def _is_null(array: pa.Array) -> Flags:
 
 def _check_repeats(path: Path, table: pa.Table, ids: NDArray[np.str_]) -> None:
     """Refuse a row that stands there twice, other than as another repeat."""
-    keys = np.char.add(np.char.add(ids, ", repeat "), _texts(table, "repeat"))
+    keys = np.char.add(np.char.add(ids, ", repeat "), _texts(path, table, "repeat"))
     unique, counts = np.unique(keys, return_counts=True)
     if (counts > 1).any():
         raise ConfigError(f"{path}: id {unique[np.argmax(counts > 1)]}: stands there twice; evaluate again")

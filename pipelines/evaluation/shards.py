@@ -49,7 +49,7 @@ def answer_share(
 
     Args:
         name: A suite of `params.yaml`.
-        params: The declared parameters. A spend limit is divided by the number of runners.
+        params: The declared parameters. A spend limit is divided by the number of runners, each in a folder of its own.
         shard: Which runner this is.
         root: Folder of the project.
         on_progress: Told how far it is.

@@ -164,9 +164,11 @@ def opened(model: str, params: Params, root: Path = Path(), shard: Shard | None 
         yield Opened(engine, loaded.precision, loaded.device, engine=engine)
         return
     from pipelines.llm.client import Client
+    from pipelines.llm.spending import Ledger
 
     declared = params.models.get(model)
     if not isinstance(declared, EndpointModel):
         raise ConfigError(f"{folder / 'model.json'}: is an endpoint, params.yaml declares none; fetch the model again")
-    with Client(declared, cache=cache) as client:
+    ledger = Ledger.of(declared, root / CACHE / "spend")
+    with Client(declared, cache=cache, ledger=ledger) as client:
         yield Opened(client, None, "endpoint", client=client)

@@ -1,4 +1,4 @@
-"""Times kept for the same model, prompt and kind of machine, so that changed data alone measures nothing again."""
+"""Times kept for the same model, prompt, code and machine, so that changed data alone measures nothing again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from pipelines.evaluation.latency import measure
 from pipelines.evaluation.progress import Progress
 from pipelines.evaluation.record import Outcome
 from pipelines.evaluation.suite import CACHE, Plan, read_plan
+from pipelines.llm.identity import engine_digest
 
+# What times the requests, beside the engine.
+CODE = ("latency.py", "suite.py")
 PARTS = ("rows.parquet", "metrics.json", "run.json")
 
 
@@ -24,7 +27,8 @@ def measure_once(
 ) -> Outcome:
     """Time the declared requests, unless they were timed before for the same model on the same kind of machine.
 
-    An endpoint is timed each time: its declaration does not say which model or machine answers there.
+    Times taken by other code of the engine, or with other libraries, are measured anew. An endpoint is timed each time:
+    its declaration does not say which model or machine answers there.
 
     Args:
         params: The declared parameters.
@@ -56,6 +60,7 @@ def _key(plan: Plan, params: Params) -> str:
             "model": plan.card.digest,
             "prompt": sha256(plan.root / plan.suite.prompt),
             "engine": params.engine.model_dump(),
+            "code": [engine_digest(), *(sha256(Path(__file__).with_name(name)) for name in CODE)],
             "latency": params.latency.model_dump(),
             "price": plan.price.model_dump(),
             "machine": describe()._asdict(),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.core.errors import ServiceError
-from pipelines.core.files import read_json, sha256
+from pipelines.core.errors import ServiceError, one_line
+from pipelines.core.files import digest, read_json, sha256
 
 LOCAL_STORE = "sqlite:///mlflow.db"
 LOCAL_ARTIFACTS = "mlruns"
 FILES = ("params.yaml", "gates.yaml", "dvc.yaml", "dvc.lock")
+# MLflow takes letters, digits and these; a slash would make a folder of a name.
+FORBIDDEN = re.compile(r"[^\w.\- :]")
+LONGEST_NAME = 250
 EVIDENCE = ("decision.json", "report.md", "report.html")
 
 
@@ -81,6 +86,8 @@ def collect(root: Path, declared: dict[str, Any], commit: str, *, is_dirty: bool
 def log(record: Record, experiment: str) -> str:
     """Write a record to the server in `MLFLOW_TRACKING_URI`, or to a SQLite file and a folder here.
 
+    A run that is not recorded whole ends as FAILED, or as KILLED after Ctrl-C.
+
     Returns:
         The run's id.
 
@@ -92,8 +99,8 @@ def log(record: Record, experiment: str) -> str:
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    from mlflow.entities import Metric, Param, RunTag
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     where = os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_STORE
     try:
@@ -105,21 +112,57 @@ def log(record: Record, experiment: str) -> str:
         else:
             identity = found.experiment_id
         run_id: str = client.create_run(identity, run_name=record.tags["gatehouse.verdict"]).info.run_id
-        now = 0
-        metrics = [Metric(name, value, now, 0) for name, value in record.metrics.items()]
-        metrics += [Metric("train.loss", loss, now, step) for step, loss in record.curve]
-        params = [Param(name, value[:6000]) for name, value in record.params.items()]
-        tags = [RunTag(name, value) for name, value in record.tags.items()]
-        for start in range(0, max(len(metrics), len(params), 1), 100):  # a batch may carry so many
-            part = slice(start, start + 100)
-            client.log_batch(run_id, metrics=metrics[part], params=params[part], tags=tags if start == 0 else [])
-        for path, folder in record.files.items():
-            client.log_artifact(run_id, str(path), folder or None)
-        client.set_terminated(run_id)
-    except (MlflowException, OSError) as error:
-        message = str(error).splitlines()[0][:300]
-        raise ServiceError(f"MLflow at {where}: {message}; start the server or unset MLFLOW_TRACKING_URI") from None
+        with _ending(client, run_id):
+            _fill(client, run_id, record)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        message = one_line((str(error).splitlines() or [""])[0], 300)
+        raise ServiceError(f"MLflow at {where}: {message}; {_cure(error, where)}") from None
     return run_id
+
+
+def _fill(client: Any, run_id: str, record: Record) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = 0
+    metrics = [Metric(_name(name), value, now, 0) for name, value in record.metrics.items()]
+    metrics += [Metric("train.loss", loss, now, step) for step, loss in record.curve]
+    params = [Param(_name(name), value[:6000]) for name, value in record.params.items()]
+    tags = [RunTag(_name(name), value) for name, value in record.tags.items()]
+    for start in range(0, max(len(metrics), len(params), 1), 100):  # a batch may carry so many
+        part = slice(start, start + 100)
+        client.log_batch(run_id, metrics=metrics[part], params=params[part], tags=tags if start == 0 else [])
+    for path, folder in record.files.items():
+        client.log_artifact(run_id, str(path), folder or None)
+
+
+@contextlib.contextmanager
+def _ending(client: Any, run_id: str) -> Iterator[None]:
+    """End a run as what became of it; none stays behind as one that still goes on."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        # Where this fails as well, the first error is the one to show.
+        with contextlib.suppress(Exception) if status != "FINISHED" else contextlib.nullcontext():
+            client.set_terminated(run_id, status)
+
+
+def _cure(error: Exception, where: str) -> str:
+    if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
+        return "it refuses what it was sent; `--no-track` leaves it out"
+    if where.startswith(("http://", "https://")):
+        return "start the server or unset MLFLOW_TRACKING_URI"
+    return "see what is wrong there, or leave recording out with `--no-track`"
+
+
+def _name(name: str) -> str:
+    """Return a name that MLflow takes: what it forbids as its code point, what is too long cut, with a digest."""
+    plain = FORBIDDEN.sub(lambda found: f"_{ord(found[0]):x}_", name)
+    return plain if len(plain) <= LONGEST_NAME else f"{plain[: LONGEST_NAME - 17]}_{digest(name)[:16]}"
 
 
 def give_up_in_time() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from secrets import SystemRandom
 from types import TracebackType
@@ -17,6 +18,8 @@ from pipelines.core.params import EndpointModel
 from pipelines.llm.answers import Answer, AnswerCache, Progress, Request, cache_key
 from pipelines.llm.cost import Budget, cost_usd, estimate_tokens, most_prompt_tokens
 from pipelines.llm.endpoint import Endpoint, Failure, Timed, read_key
+from pipelines.llm.json_values import cropped
+from pipelines.llm.spending import Ledger
 
 Result = TypeVar("Result")
 FIRST_BACKOFF_S = 0.5
@@ -26,12 +29,14 @@ MAX_BACKOFF_S = 30.0
 class Client:
     """Answers requests through an OpenAI-compatible endpoint (an `Answerer`).
 
-    The spend limit holds for the life of one client: before an attempt is sent, the most that it can cost is
-    reserved. An attempt whose answer was lost on the way counts as charged in full.
+    The spend limit holds for one day (UTC) and all that book in the same ledger, else for the life of one client:
+    before an attempt is sent, the most that it can cost is reserved. An attempt whose answer was lost on the way counts
+    as charged in full.
 
     Args:
         declared: The endpoint.
         cache: Where answers are kept as they arrive; None keeps none.
+        ledger: Where all commands book what they spend at this endpoint; None: this client's limit is its own.
         first_backoff_s: Upper end of the first random wait between attempts; it doubles with every attempt.
 
     Raises:
@@ -39,10 +44,15 @@ class Client:
     """
 
     def __init__(
-        self, declared: EndpointModel, *, cache: AnswerCache | None, first_backoff_s: float = FIRST_BACKOFF_S
+        self,
+        declared: EndpointModel,
+        *,
+        cache: AnswerCache | None,
+        ledger: Ledger | None = None,
+        first_backoff_s: float = FIRST_BACKOFF_S,
     ) -> None:
         self.declared = declared
-        self.budget = Budget(declared.max_spend_usd)
+        self.budget = Budget(declared.max_spend_usd, ledger)
         self._cache = cache
         self._first_backoff_s = first_backoff_s
         self._key = read_key(declared)
@@ -60,7 +70,7 @@ class Client:
     @property
     def identity(self) -> str:
         """Everything about the endpoint that can change an answer; part of every cache key."""
-        return f"endpoint/1 {self.declared.base_url.rstrip('/')} {self.declared.model}"
+        return f"endpoint/2 {self.declared.base_url.rstrip('/')} {self.declared.model}"
 
     @property
     def notes(self) -> list[str]:
@@ -75,11 +85,11 @@ class Client:
         return notes
 
     def answer(self, requests: Sequence[Request], *, on_progress: Progress | None = None) -> list[Answer]:
-        """Answer all requests, in their order, from the cache where it can.
+        """Answer all requests, in their order, from the cache where it can; equal ones are asked and paid once.
 
         Returns:
-            One answer per request. `infra_error`: the endpoint failed, limited, or the budget is spent;
-            `model_error`: the endpoint answered properly, without any text.
+            One answer per request; a repeated one counts as cached. `infra_error`: the endpoint failed, limited, or
+            the budget is spent; `model_error`: the endpoint answered properly, without any text.
 
         Raises:
             ConfigError: The endpoint refuses the key (401) or does not know the URL or model (404).
@@ -124,21 +134,24 @@ class Client:
 
     async def _answer_all(self, requests: Sequence[Request], on_progress: Progress | None) -> list[Answer]:
         keys = [cache_key(self.identity, request) for request in requests]
-        cached = [self._cache.get_answer(key) if self._cache else None for key in keys]
-        answers = {index: answer for index, answer in enumerate(cached) if answer is not None}
-        n_cached = len(answers)
+        asked, times = dict(zip(keys, requests, strict=True)), Counter(keys)
+        cached = {key: self._cache.get_answer(key) if self._cache else None for key in asked}
+        answers = {key: answer for key, answer in cached.items() if answer is not None}
+        n_done = n_cached = sum(times[key] for key in answers)
         if on_progress and n_cached:
             on_progress(n_cached, n_cached)
 
-        async def work(queue: Iterator[int]) -> None:
-            for index in queue:
-                answers[index] = await self._ask(requests[index], is_timed=False)
+        async def work(queue: Iterator[str]) -> None:
+            nonlocal n_done
+            for key in queue:
+                answers[key] = await self._ask(asked[key], is_timed=False)
                 if self._cache:
-                    self._cache.put_answer(keys[index], answers[index])
+                    self._cache.put_answer(key, answers[key])
+                n_done += times[key]
                 if on_progress:
-                    on_progress(len(answers), n_cached)
+                    on_progress(n_done, n_cached)
 
-        queue = iter([index for index in range(len(requests)) if index not in answers])
+        queue = iter([key for key in asked if key not in answers])
         workers = [asyncio.create_task(work(queue)) for _ in range(self.declared.concurrency)]
         try:
             await asyncio.gather(*workers)
@@ -146,7 +159,13 @@ class Client:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        return [answers[index] for index in range(len(requests))]
+        first = {key: place for place, key in reversed(list(enumerate(keys)))}
+        return [
+            answers[key]
+            if first[key] == place or answers[key].state != "scored"
+            else answers[key]._replace(is_cached=True)
+            for place, key in enumerate(keys)
+        ]
 
     async def _ask(self, request: Request, *, is_timed: bool) -> Answer:
         reason = ""
@@ -196,7 +215,8 @@ class Client:
                 else:
                     self._is_spent = (
                         f"spend limit of {self.budget.limit_usd:g} USD reached at {self._endpoint} "
-                        f"({self.budget.spent_usd:.6f} spent, the next request may cost {worst_usd:.6f}); "
+                        f"({self.budget.total_usd():.6f} spent{' today (UTC)' if self.budget.ledger else ''}, "
+                        f"the next request may cost {worst_usd:.6f}); "
                         "raise max_spend_usd in params.yaml and run again: what was answered is kept"
                     )
             return not self._is_spent
@@ -222,6 +242,7 @@ class Client:
     def _answer(self, request: Request, timed: Timed, *, is_timed: bool) -> Answer:
         completion = timed.completion
         has_text = bool(completion.text.strip())
+        text = cropped(completion.text) if request.wants_json else completion.text
         # A count of 0 for a text that is there is no count.
         n_prompt, n_completion = completion.prompt_tokens or None, completion.completion_tokens
         if has_text and n_completion == 0:
@@ -229,7 +250,7 @@ class Client:
         is_estimated = n_prompt is None or n_completion is None
         self._n_estimated += is_estimated
         return Answer(
-            text=completion.text if has_text else "",
+            text=text if has_text else "",
             state="scored" if has_text else "model_error",
             error="" if has_text else f"the model answered without text (finish_reason {completion.finish_reason})",
             finish_reason=completion.finish_reason,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pipelines.core.params import Price
 from pipelines.llm.prompts import Message
+from pipelines.llm.spending import Ledger
 
 TOKENS_PER_PRICE = 1_000_000
 # Room for what a chat template adds: control tokens around each message, a default system prompt.
@@ -50,10 +51,12 @@ class Budget:
         spent_usd: Settled so far.
         reserved_usd: Held for requests under way.
         n_reserved: How many requests those are.
+        ledger: Where others who share the limit book; None: it is this budget's alone.
     """
 
-    def __init__(self, limit_usd: float) -> None:
+    def __init__(self, limit_usd: float, ledger: Ledger | None = None) -> None:
         self.limit_usd = limit_usd
+        self.ledger = ledger
         self.spent_usd = 0.0
         self.reserved_usd = 0.0
         self.n_reserved = 0
@@ -61,6 +64,8 @@ class Budget:
     def reserve(self, worst_usd: float) -> bool:
         """Hold `worst_usd`, if spent, held and this together stay within the limit; tell whether it was held."""
         if self.spent_usd + self.reserved_usd + worst_usd > self.limit_usd:
+            return False
+        if self.ledger is not None and not self.ledger.take(worst_usd, self.limit_usd):
             return False
         self.reserved_usd += worst_usd
         self.n_reserved += 1
@@ -73,3 +78,9 @@ class Budget:
         # Exactly zero when nothing is under way: rounding errors of many sums would otherwise add up.
         self.reserved_usd = max(0.0, self.reserved_usd - worst_usd) if self.n_reserved else 0.0
         self.spent_usd += actual_usd
+        if self.ledger is not None:
+            self.ledger.give_back(worst_usd - actual_usd)
+
+    def total_usd(self) -> float:
+        """Return what counts towards the limit: what all who share it have spent or hold."""
+        return self.spent_usd + self.reserved_usd if self.ledger is None else self.ledger.today_usd()

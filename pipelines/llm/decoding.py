@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pipelines.llm.attention import KeyValues, Prefix
+from pipelines.llm.json_values import JsonScanner
 
 # Copying a batch's keys and values costs about one step of the rows dropped: worth it from this share on.
 COMPACTION_SHARE = 0.1
@@ -46,33 +47,6 @@ class Continuation(NamedTuple):
 
     ids: tuple[int, ...]
     finish_reason: str
-
-
-class JsonScanner:
-    """Tells, piece by piece, when the first JSON object or array of a text has closed."""
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._is_in_string = False
-        self._is_escaped = False
-
-    def feed(self, piece: str) -> int | None:
-        """Read a piece; return how many of its characters belong to the value that it closes, None if it is open."""
-        for index, character in enumerate(piece):
-            if self._is_escaped:
-                self._is_escaped = False
-            elif self._is_in_string:
-                self._is_escaped = character == "\\"
-                self._is_in_string = character != '"'
-            elif self._depth and character == '"':
-                self._is_in_string = True
-            elif character in "{[":
-                self._depth += 1
-            elif self._depth and character in "}]":
-                self._depth -= 1
-                if self._depth == 0:
-                    return index + 1
-        return None
 
 
 class _Row:

@@ -19,11 +19,10 @@ from pipelines.core.files import digest
 from pipelines.llm import attention, decoding
 from pipelines.llm.answers import Answer, AnswerCache, Progress, Request, Shard, cache_key
 from pipelines.llm.attention import KeyValues, Prefix
-from pipelines.llm.decoding import Continuation, Decoding, JsonScanner
+from pipelines.llm.decoding import Continuation, Decoding
+from pipelines.llm.identity import engine_digest
+from pipelines.llm.json_values import cropped
 from pipelines.llm.local_model import LocalModel, chat_ids
-
-ENGINE_VERSION = 1
-"""Part of every cache key: raise it with any change that can change an answer."""
 
 # Below this, computing a prefix once costs more than it saves.
 SHORTEST_PREFIX = 32
@@ -47,7 +46,8 @@ class Engine:
     """Answers requests with a model in this process.
 
     Attributes:
-        identity: Model digest, engine version and type of the weights: what cache keys depend on.
+        identity: Model digest, digest of the engine's code and libraries, kind of device and type of the weights: what
+            cache keys depend on.
         batch_size: Rows per batch; halved whenever the memory does not suffice.
         shard: Which batches are asked of this process; what is neither among them nor known comes back as an
             `infra_error` (NaN), which no cache keeps. None: all.
@@ -67,12 +67,13 @@ class Engine:
             raise ConfigError(
                 f"the local engine cannot run this model ({error}); serve it and declare `source: endpoint`"
             ) from None
-        self.identity = f"{model.digest}/engine-{ENGINE_VERSION}/{model.precision}"
+        self.identity = f"{model.digest}/engine-{engine_digest()}/{model.device}/{model.precision}"
         self.batch_size = batch_size
         self.shard = shard
         self._local = model
         self._cache = cache
         self._prefix: Prefix | None = None
+        self._reused = 0  # tokens that the last timed prompt had in common with the last other one
         self._pieces: dict[int, str] = {}
         self._end_ids = _end_ids(model)
         self._context: int = getattr(model.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
@@ -110,7 +111,8 @@ class Engine:
         """Answer one request without the answer cache, alone, with its times.
 
         The clock runs from the rendered messages to the text, tokenisation included. As a server with prefix
-        caching would, it reuses what the prompt has in common with the one before.
+        caching would, it reuses what the prompt has in common with the one before; where that is the same prompt once
+        more, what it has in common with the last other one, since no user asks the same twice.
 
         Returns:
             The answer; `ttft_ms` is the time to its first token.
@@ -120,7 +122,9 @@ class Engine:
         if len(ids) >= self._context:
             return self._too_long(len(ids))
         known = self._prefix
-        prefix = None if known is None else known.crop(min(_common_length([known.ids, tuple(ids)]), len(ids) - 1))
+        if known is None or known.ids != tuple(ids):
+            self._reused = 0 if known is None else _common_length([known.ids, tuple(ids)])
+        prefix = None if known is None else known.crop(min(self._reused, len(ids) - 1))
         first: list[float] = []
         kept: list[KeyValues] = []
 
@@ -281,7 +285,7 @@ class Engine:
         ids = [token for token in continuation.ids if token not in self._end_ids]
         text = str(self._local.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
         if task.request.wants_json:
-            text = text[: JsonScanner().feed(text)]
+            text = cropped(text)
         return Answer(text, "scored", "", continuation.finish_reason, len(task.ids), len(continuation.ids))
 
     def _piece(self, token: int) -> str:

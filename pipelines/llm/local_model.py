@@ -65,7 +65,8 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / "model.json"
     if not path.exists():
-        raise ConfigError(f"{path}: no such file; fetch or train the model first (`make run` does both)")
+        fetching = f", `python -m scripts.fetch --model {folder.name}` fetches it" if folder.name != "candidate" else ""
+        raise ConfigError(f"{path}: no such file; fetch or train the model first (`make run` does both{fetching})")
     value = read_json(path)
     if not isinstance(value, dict) or value.get("schema_version") != 1 or value.get("kind") not in KINDS:
         raise ConfigError(

@@ -206,11 +206,6 @@ def _fill(name: str, content: str, inputs: dict[str, str]) -> str:
     return CONTROL.sub(split, text)
 
 
-def neutralise(text: str) -> str:
-    """Break up anything that a chat template could take for a control token, by a space after its first character."""
-    return CONTROL.sub(lambda token: f"{token.group()[0]} {token.group()[1:]}", text)
-
-
 def schema() -> dict[str, Any]:
     """Return the JSON Schema that editors use."""
     return Prompt.model_json_schema(by_alias=True)

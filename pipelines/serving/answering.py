@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from pipelines.llm.json_values import cropped
 from pipelines.serving.errors import Refused, upstream_failed
 from pipelines.serving.exchange import GONE, Exchange
 from pipelines.serving.failures import Failed
@@ -139,10 +140,7 @@ def prediction(ask: Ask, answer: Answer) -> bytes:
     text = answer.value["choices"][0]["message"].get("content") or ""
     output: object = text
     if ask.side.prompt is not None and ask.side.prompt.wants_json():
-        try:
-            output = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            output = text
+        output = _parsed(text) if isinstance(text, str) else text
     value = {
         "id": exchange.id,
         "route": exchange.route,
@@ -153,3 +151,18 @@ def prediction(ask: Ask, answer: Answer) -> bytes:
         "usage": {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens},
     }
     return orjson.dumps(value)
+
+
+def _parsed(text: str) -> object:
+    """Return the JSON value of an answer, cut off where evaluation cuts it off, or its text where that is none."""
+    try:
+        output: object = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        output = None
+    if isinstance(output, dict | list):  # nothing to cut off, as nearly always
+        return output
+    text = cropped(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text

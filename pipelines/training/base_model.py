@@ -54,7 +54,11 @@ def fetch(name: str, source: ModelSource, *, root: Path = Path()) -> Path:
 
 
 def _is_there(folder: Path, source: ModelSource) -> bool:
-    """Tell whether the folder already holds what is declared; an alias can move, so a registry is always asked."""
+    """Tell whether the folder already holds what is declared; an alias can move, so here a registry is always asked.
+
+    `make run` comes here only where the declaration has changed; `python -m scripts.fetch --model NAME` follows an
+    alias at any time.
+    """
     if isinstance(source, RegisteredModel | EndpointModel) or not (folder / "model.json").exists():
         return False
     card = read_card(folder)

@@ -38,8 +38,9 @@ def split(examples: list[Example], dataset: Dataset, *, near: NearDuplicates, se
     """Give every row a split by the content of its inputs (never its answer), near-duplicates in one split.
 
     Rows that are near-duplicates, twins or of one group stand or fall together, also through others; an override
-    that fits one of them decides for all. The split is a hash of the seed and the inputs: it depends neither on the
-    order of rows nor on a random generator, and new rows move old ones only where they are near-duplicates.
+    that fits one of them decides for all. Where shares are declared, the split is a hash of the seed and the inputs: it
+    depends neither on the order of rows nor on a random generator, and new rows move old ones only where they stand or
+    fall together with them.
 
     Args:
         examples: Rows and their columns.

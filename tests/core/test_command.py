@@ -35,6 +35,12 @@ def end(body: str, *, stdout: int | None = subprocess.PIPE, **environment: str) 
         ("raise KeyboardInterrupt", 130, "interrupted; run the same command again to go on from what is saved"),
         ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", 130, "interrupted; run the same command again"),
         ("raise MemoryError", 5, "not enough memory; lower the batch size or close other programs"),
+        (
+            "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried')",
+            5,
+            "not enough memory; lower the batch",
+        ),
+        ("import torch; torch.empty(2**46)", 5, "not enough memory; lower the batch size or close other programs"),
         ("open('/dev/full', 'wb', 0).write(b'x')", 5, "no disk space left; free some and run again"),
         ("raise PermissionError(errno.EACCES, 'Permission denied', 'models/x')", 5, "models/x: not permitted to write"),
         ("Path('params.yaml/x').mkdir(parents=True)", 2, "params.yaml/x: cannot be used (Not a directory); move what"),

@@ -141,6 +141,53 @@ def test_a_shallow_clone_does_not_know_whether_anything_was_released(tmp_path: P
     assert "shallow" in found.reason
 
 
+def test_a_clone_without_tags_does_not_know_whether_anything_was_released(tmp_path: Path) -> None:
+    root = repository(tmp_path / "whole")
+    commit(root, "One", "v1.0.0")
+    git(tmp_path, "clone", "--no-tags", str(root), "bare")
+    found = fetch_baseline("auto", tmp_path / "bare")
+    assert (found.state, "git fetch --tags origin" in found.reason) == ("unavailable", True)
+    root.rename(tmp_path / "gone")
+    found = fetch_baseline("auto", tmp_path / "bare")
+    assert (found.state, "cannot be asked" in found.reason) == ("unavailable", True)
+
+
+def test_a_normal_clone_without_its_remote_has_no_baseline_where_nothing_was_released(tmp_path: Path) -> None:
+    root = repository(tmp_path / "whole")
+    commit(root, "One")
+    git(tmp_path, "clone", str(root), "laptop")
+    assert fetch_baseline("auto", tmp_path / "laptop").state == "none"
+    root.rename(tmp_path / "gone")
+    assert fetch_baseline("auto", tmp_path / "laptop").state == "none"
+
+
+def test_a_release_that_leads_elsewhere_and_is_here_is_no_baseline(tmp_path: Path) -> None:
+    root = repository(tmp_path / "whole")
+    commit(root, "One")
+    git(root, "switch", "--create", "elsewhere")
+    commit(root, "Two", "v1.0.0")
+    git(root, "switch", "main")
+    git(tmp_path, "clone", str(root), "copy")
+    assert fetch_baseline("auto", tmp_path / "copy").state == "none"
+
+
+@pytest.mark.parametrize("how", ["a broken reference", "a lost object", "a packed reference", "a detached HEAD"])
+def test_a_head_that_cannot_be_read_is_no_first_release(tmp_path: Path, how: str) -> None:
+    root = repository(tmp_path)
+    sha = commit(root, "One", "v1.0.0")
+    if how == "a packed reference":
+        git(root, "pack-refs", "--all")
+    if how == "a broken reference":
+        (root / ".git/refs/heads/main").write_text("no commit\n")
+    elif how == "a detached HEAD":
+        (root / ".git/HEAD").write_text(f"{'ab' * 20}\n")
+    else:
+        (root / ".git/objects" / sha[:2] / sha[2:]).unlink()
+    found = fetch_baseline("auto", root)
+    assert found.state == "unavailable"
+    assert found.reason.startswith("HEAD leads to no commit that Git can read")
+
+
 @pytest.mark.parametrize("ref", ["v9.9.9", "--help", "main:params.yaml", "no such thing"])
 def test_an_unknown_reference_is_unavailable(tmp_path: Path, ref: str) -> None:
     root = repository(tmp_path)

@@ -35,8 +35,8 @@ def model(tmp_path_factory):
 
 
 def declared(folder, **changes):
-    weights = {path.name: sha256(path) for path in folder.glob("*.safetensors")}
-    return Classifier(**{"id": str(folder), "sha256": weights, "label": "toxic", **changes})
+    files = {path.name: sha256(path) for path in (*folder.glob("*.safetensors"), folder / "config.json")}
+    return Classifier(**{"id": str(folder), "sha256": files, "label": "toxic", **changes})
 
 
 @pytest.fixture
@@ -70,8 +70,28 @@ def test_a_pair_is_classified_as_a_pair(model):
     )
 
 
-def test_an_answer_longer_than_the_model_reads_is_cut(model):
-    assert 0 < classify(declared(model), [""], ["awful " * 2000])[0] < 1
+def test_an_answer_longer_than_the_model_reads_is_cut_and_said(model, capsys):
+    assert 0 < classify(declared(model), ["", ""], ["awful " * 2000, "awful"])[0] < 1
+    assert "1 of 2 texts are longer than 512 tokens; it reads their beginning only" in capsys.readouterr().err
+    classify(declared(model), [""], ["awful"])
+    assert "longer than" not in capsys.readouterr().err
+
+
+def test_swapped_labels_in_the_configuration_are_refused(copy):
+    classifier = declared(copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"label2id": {"kind": 1, "toxic": 0}}))
+    with pytest.raises(ConfigError, match=r"config\.json: SHA-256 is [0-9a-f]{64}, declared is"):
+        classify(classifier, [""], ["x"])
+
+
+def test_a_folder_must_declare_its_configuration_and_weights(copy):
+    files = declared(copy).sha256
+    with pytest.raises(ConfigError, match=r"declare it as well \(config\.json: [0-9a-f]{64}\)"):
+        classify(declared(copy, sha256={"model.safetensors": files["model.safetensors"]}), [""], ["x"])
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="declares no weights"):
+        classify(declared(copy, sha256={"config.json": files["config.json"]}), [""], ["x"])
 
 
 def test_what_is_cached_needs_no_model(copy, tmp_path):

@@ -201,3 +201,34 @@ def test_rows_spread_over_many_row_groups_are_read_in_order(tmp_path: Path) -> N
     write_suite(tmp_path, {"exact_match": right(30, 100)})
     pq.write_table(pq.read_table(tmp_path / "rows.parquet"), tmp_path / "rows.parquet", row_group_size=7)
     assert read(tmp_path).columns["exact_match"].values.tolist() == right(30, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("slice", pa.array([["a"], ["b"]])),
+        ("twin", pa.array([{"of": "a"}, {"of": "b"}])),
+        ("id", pa.array([b"\xff\xfe", b"b"])),
+        ("group", pa.array([b"\xff\xfe", b"b"])),
+        ("repeat", pa.array([[0], [1]])),
+    ],
+    ids=["a list", "a struct", "bytes as id", "bytes", "a list as repeat"],
+)
+def test_a_column_that_holds_no_text_is_one_line(tmp_path: Path, name: str, column: pa.Array) -> None:
+    write_suite(tmp_path, {"id": ["a", "a"] if name == "repeat" else ["a", "b"], "exact_match": [1.0, 0.0]})
+    path = tmp_path / "rows.parquet"
+    table = pq.read_table(path)
+    table = table.drop_columns([name]) if name in table.column_names else table
+    pq.write_table(table.append_column(name, column), path)
+    with pytest.raises(ConfigError, match=rf"rows\.parquet: column '{name}' holds .* no text in UTF-8; evaluate again"):
+        read(tmp_path)
+
+
+def test_a_text_column_of_bytes_that_are_not_utf_8_is_one_line(tmp_path: Path) -> None:
+    write_suite(tmp_path, {"id": ["a", "b"], "exact_match": [1.0, 0.0]})
+    path = tmp_path / "rows.parquet"
+    table = pq.read_table(path)
+    broken = pa.array([b"\xff\xfe", b"b"]).view(pa.string())
+    pq.write_table(table.set_column(table.column_names.index("id"), "id", broken), path)
+    with pytest.raises(ConfigError, match=r"column 'id' holds string that is no text"):
+        read(tmp_path)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.params import load_params
+from pipelines.evaluation import timings
 from pipelines.evaluation.record import Outcome
 from pipelines.evaluation.timings import measure_once
 from tests.scratch import Scratch
@@ -37,6 +38,12 @@ def test_a_changed_prompt_or_a_wish_for_fresh_figures_is_timed_anew(project: Scr
     assert measured(project, is_fresh=True).notes == ()
     prompt = project.folder / "prompts/triage.prompt.yml"
     prompt.write_text(prompt.read_text().replace("Label the", "Please label the"))
+    assert measured(project).notes == ()
+
+
+def test_times_of_another_engine_are_measured_anew(project: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(project)
+    monkeypatch.setattr(timings, "engine_digest", lambda: "another version of torch")
     assert measured(project).notes == ()
 
 

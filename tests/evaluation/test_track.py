@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,3 +56,54 @@ def test_a_server_that_is_down_is_one_clear_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ServiceError, match=r"MLflow at http://127\.0\.0\.1:9: .*unset MLFLOW_TRACKING_URI"):
         log(Record({}, {}, [], {"gatehouse.verdict": "pass"}, {}), "gatehouse")
+
+
+def only_run(folder: Path) -> Any:
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    [experiment] = [one for one in client.search_experiments() if one.name == "gatehouse"]
+    [run] = client.search_runs([experiment.experiment_id])
+    return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    # Its path: MLflow keeps a connection by the text of the address, wherever the process has gone meanwhile.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return tmp_path
+
+
+def test_names_that_mlflow_forbids_are_written_in_a_form_that_it_takes(here: Path) -> None:
+    names = ["inputs.message (raw)", "inputs.a/b", "inputs.a%b", "x" * 400, "y" * 399 + "1", "y" * 399 + "2"]
+    verdict = {"gatehouse.verdict": "pass"}
+    log(Record(dict.fromkeys(names, "1"), {"a&b.exact_match": 1.0}, [], verdict, {}), "gatehouse")
+    data = only_run(here).data
+    assert len(data.params) == len(names)
+    assert "inputs.message _28_raw_29_" in data.params
+    assert data.metrics == {"a_26_b.exact_match": 1.0}
+
+
+def test_a_store_that_is_no_database_is_one_clear_line(here: Path) -> None:
+    write_text(here / "mlflow.db", "no database\n" * 100)
+    with pytest.raises(ServiceError, match=r"mlflow\.db: .*file is not a database; see what is wrong .*--no-track"):
+        log(Record({}, {}, [], {"gatehouse.verdict": "pass"}, {}), "gatehouse")
+
+
+def test_a_run_that_cannot_be_recorded_whole_has_failed(here: Path) -> None:
+    record = Record({}, {}, [], {"gatehouse.verdict": "pass"}, {here / "gone.txt": ""})
+    with pytest.raises(ServiceError, match=r"gone\.txt.*--no-track") as caught:
+        log(record, "gatehouse")
+    assert "MLFLOW_TRACKING_URI" not in str(caught.value)
+    assert only_run(here).info.status == "FAILED"
+
+
+def test_a_run_whose_recording_is_interrupted_was_killed(here: Path) -> None:
+    class Interrupting(dict[Path, str]):
+        def items(self) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        log(Record({}, {}, [], {"gatehouse.verdict": "pass"}, Interrupting()), "gatehouse")
+    assert only_run(here).info.status == "KILLED"

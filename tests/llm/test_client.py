@@ -64,6 +64,12 @@ def test_an_answer_comes_back_with_its_tokens(stream: bool) -> None:
     assert body.get("stream_options") == ({"include_usage": True} if stream else None)
 
 
+def test_an_answer_in_json_ends_where_the_local_engine_would_end_it() -> None:
+    with StandIn.of(Reply('{"intent": "fault"} That is all.')) as server:
+        assert ask(server, question(wants_json=True)).text == '{"intent": "fault"}'
+        assert ask(server, question()).text == '{"intent": "fault"} That is all.'
+
+
 def test_answers_keep_the_order_of_their_requests() -> None:
     def respond(body: Body, number: int) -> Reply:
         text = body["messages"][1]["content"]
@@ -72,6 +78,21 @@ def test_answers_keep_the_order_of_their_requests() -> None:
     with StandIn(respond) as server, Client(declared(server, concurrency=8), cache=None) as client:
         answers = client.answer([question(f"q{number}") for number in range(40)])
     assert [answer.text for answer in answers] == [f"Q{number}" for number in range(40)]
+
+
+def test_equal_requests_are_asked_and_paid_once() -> None:
+    seen: list[tuple[int, int]] = []
+    requests = [question("a"), question("b", id="one"), question("a", id="two"), question("b"), question("a")]
+    with (
+        StandIn(lambda body, number: Reply(body["messages"][1]["content"].upper(), usage=(90, 16))) as server,
+        Client(declared(server, price=DEAR, max_spend_usd=1.0), cache=None) as client,
+    ):
+        answers = client.answer(requests, on_progress=lambda done, cached: seen.append((done, cached)))
+        assert len(server.received) == 2
+        assert client.budget.spent_usd == pytest.approx(2 * cost_usd(DEAR, 90, 16))
+    assert [answer.text for answer in answers] == ["A", "B", "A", "B", "A"]
+    assert [answer.is_cached for answer in answers] == [False, False, True, True, True]
+    assert seen[-1] == (5, 0)
 
 
 def test_no_more_requests_are_under_way_than_declared() -> None:

@@ -18,8 +18,10 @@ import torch
 
 from pipelines.core.errors import ConfigError
 from pipelines.llm.answers import AnswerCache, Request
-from pipelines.llm.decoding import JsonScanner, draw
+from pipelines.llm.decoding import draw
 from pipelines.llm.engine import Engine
+from pipelines.llm.identity import engine_digest
+from pipelines.llm.json_values import JsonScanner
 from pipelines.llm.local_model import LocalModel, chat_ids, load
 from pipelines.llm.prompts import Message
 
@@ -322,6 +324,14 @@ def test_another_precision_is_another_identity(folder: Path):
     assert len(identities) == 2
 
 
+def test_code_libraries_and_device_are_part_of_the_identity(folder: Path):
+    local = load(folder, precision="float32", device="cpu")
+    here = Engine(local, batch_size=1, cache=None).identity
+    assert engine_digest() in here
+    elsewhere = local._replace(device="cuda")
+    assert Engine(elsewhere, batch_size=1, cache=None).identity != here
+
+
 def test_running_out_of_memory_halves_the_batch_and_goes_on(folder: Path, reference: LocalModel):
     engine = make_engine(folder, batch_size=16)
     tried: list[int] = []
@@ -469,3 +479,25 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_answers(folder: Path, tm
         stored = now
     assert start_run(folder, cache, result).wait() == 0
     assert json.loads(result.read_text()) == json.loads(undisturbed.read_text())
+
+
+def test_a_prompt_timed_again_and_again_is_read_each_time(engine: Engine):
+    one, other = make_requests(2)
+    n_read: list[int] = []
+
+    def count(_: object, args: object, kwargs: dict[str, Any]) -> None:
+        n_read.append(kwargs["input_ids"].shape[1])
+
+    engine._local.model.register_forward_pre_hook(count, with_kwargs=True)
+
+    def read_for(request: Request) -> int:
+        n_read.clear()
+        engine.time_one(request)
+        return n_read[0]
+
+    alone = read_for(one)
+    assert alone == len(chat_ids(engine._local.tokenizer, one.messages))
+    assert [read_for(one) for _ in range(2)] == [alone, alone]
+    after_other = (read_for(other), read_for(one))[1]
+    assert 1 < after_other < alone, "the system message is shared with the other prompt, and no more than it"
+    assert [read_for(one) for _ in range(2)] == [after_other, after_other]

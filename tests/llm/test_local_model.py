@@ -160,8 +160,12 @@ def test_what_is_no_model_card_is_refused(tmp_path: Path, text: str):
 
 
 def test_a_folder_without_a_model_card_says_what_to_do(tmp_path: Path):
-    with pytest.raises(ConfigError, match="fetch or train the model first"):
-        read_card(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"fetch or train the model first .*scripts\.fetch --model grader` fetches it"
+    ):
+        read_card(tmp_path / "grader")
+    with pytest.raises(ConfigError, match=r"fetch or train the model first \(`make run` does both\)"):
+        read_card(tmp_path / "candidate")
 
 
 def test_an_adapter_card_names_its_base(adapter: Path):

@@ -281,6 +281,21 @@ def test_a_gate_on_a_judge_without_calibration_warns(project: Path) -> None:
     assert ["judge 'tone' has no calibration" in line for line in found.warnings] == [True]
 
 
+REGISTERED = (
+    "models:\n  grader: {source: registry, name: grader, alias: best, price: {prompt_usd: 1, completion_usd: 1}}\n"
+)
+
+
+@pytest.mark.parametrize(("model", "is_told"), [("grader", True), ("candidate", True), ("base", False)])
+def test_a_judge_whose_model_can_change_unnoticed_warns(project: Path, model: str, is_told: bool) -> None:
+    edit(project / "params.yaml", "\nmodels:\n", f"\n{REGISTERED}")
+    judge = f"    judges: {{tone: {{model: {model}, prompt: prompts/judges/tone.prompt.yml}}}}\n"
+    edit(project / "params.yaml", "\nlatency:", judge + "\nlatency:")
+    told = [line for line in find(project).warnings if "the suite does not notice when it changes" in line]
+    assert len(told) == is_told
+    assert not told or "dvc repro --force --single-item evaluate@reply" in told[0]
+
+
 def test_a_judge_is_told_no_other_variable(project: Path) -> None:
     judge = "    judges: {tone: {model: base, prompt: prompts/triage.prompt.yml}}\n"
     edit(project / "params.yaml", "\nlatency:", judge + "\nlatency:")

@@ -201,6 +201,23 @@ def test_a_prediction_renders_the_prompt_and_parses_the_answer(gateway: Running,
     assert sent["response_format"]["json_schema"]["name"] == "triage"
 
 
+@pytest.mark.parametrize(
+    ("text", "output"),
+    [
+        ('{"intent": "fault"} That is all. {"x": 1}', {"intent": "fault"}),
+        ('Sure: {"intent": "fault"}', 'Sure: {"intent": "fault"}'),
+        ('{"intent": "fau', '{"intent": "fau'),
+        ('"a {b} c"', '"a {b}'),
+    ],
+)
+def test_a_prediction_ends_where_evaluation_cuts_the_answer_off(
+    gateway: Running, upstreams: Upstreams, text: str, output: object
+) -> None:
+    upstreams.script({"text": text})
+    answered = post(gateway.port, {"inputs": {"message": f"It broke: {text}"}}, path="/v1/predict/triage")
+    assert answered.json()["output"] == output
+
+
 def test_a_prediction_without_its_input_says_which(gateway: Running) -> None:
     answered = post(gateway.port, {"inputs": {"massage": "x"}}, path="/v1/predict/triage")
     assert (answered.status, answered.json()["error"]["param"]) == (400, "inputs.message")

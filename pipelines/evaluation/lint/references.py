@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipelines.core.declared import nearest
-from pipelines.core.params import EndpointModel, Params, Suite
+from pipelines.core.params import EndpointModel, Params, RegisteredModel, Suite
 from pipelines.core.source import Key
 from pipelines.evaluation.catalogue import LATENCY_METRICS, LATENCY_SUITE, METRICS, ROW_METRICS, unmet
 from pipelines.evaluation.lint.project import File, Finding, Project, exists
@@ -97,6 +97,8 @@ def _check_suite(project: Project, params: File[Params], name: str, suite: Suite
         place = (*key, "judges", judge_name)
         if judge.model != CANDIDATE and judge.model not in models:
             yield params.error((*place, "model"), f"unknown model '{judge.model}'{nearest(judge.model, list(models))}")
+        if judge.model != suite.model:  # on whose folder the stage depends
+            yield from _check_unnoticed(params, name, (*place, "model"), judge.model)
         yield from _check_prompt(project, params, (*place, "prompt"), judge.prompt)
         if judge.prompt in project.prompts and suite.dataset in params.model.datasets:
             filled = [*JUDGE_VARIABLES, *params.model.datasets[suite.dataset].inputs]
@@ -111,6 +113,17 @@ def _check_suite(project: Project, params: File[Params], name: str, suite: Suite
                 yield params.error((*place, field), f"must lie in {JUDGE_PROMPTS}, where a change is noticed")
         if judge.calibration is not None and not exists(project.root, judge.calibration):
             yield params.error((*place, "calibration"), f"no such file: {judge.calibration}")
+
+
+def _check_unnoticed(params: File[Params], name: str, place: tuple[Key, ...], model: str) -> Iterator[Finding]:
+    """Warn where a judge's model can change although nothing that is declared does: no stage depends on its folder."""
+    if model == CANDIDATE or isinstance(params.model.models.get(model), RegisteredModel):
+        what = "the candidate" if model == CANDIDATE else "a registered model, whose alias can move"
+        yield params.warning(
+            place,
+            f"is {what}: the suite does not notice when it changes; after that run "
+            f"`dvc repro --force --single-item evaluate@{name}`",
+        )
 
 
 def _check_metrics(project: Project, params: File[Params], name: str, suite: Suite) -> Iterator[Finding]:

@@ -80,7 +80,7 @@ class Baseline(NamedTuple):
 
     Attributes:
         state: `none` (nothing was ever released), `fetched`, or `unavailable` (it exists and could not be had).
-        age_days: Days from the baseline's evaluation to this decision, or None if a date is missing.
+        age_days: Days from the baseline's commit to this decision, or None if a date is missing.
         max_age_days: From there on it is stale.
     """
 
