@@ -23,6 +23,12 @@ class Rule(Declared):
         default=None, description="Clopper-Pearson instead of Wilson bounds; default: true for safety metrics."
     )
 
+    highest: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="Largest value that one row can take, for a metric without one of its own (cost, tokens, "
+        "perplexity); without it, a person decides.",
+    )
+
     @model_validator(mode="after")
     def _one_at_least(self) -> Rule:
         if self.floor is None and self.ceiling is None and self.max_regression is None:

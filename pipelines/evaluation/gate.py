@@ -9,9 +9,9 @@ import numpy as np
 from pipelines.core.gates import Evaluation, Gate
 from pipelines.core.stats.halves import half_rates
 from pipelines.core.stats.multiple import holm
-from pipelines.core.stats.rules import Scale, Verdict
+from pipelines.core.stats.rules import Verdict
 from pipelines.evaluation.deciding import reasons
-from pipelines.evaluation.deciding.checks import Check, Evidence, alpha, check_metric
+from pipelines.evaluation.deciding.checks import Check, Evidence, alpha, check_metric, scale_of
 from pipelines.evaluation.deciding.pairs import metric_rows
 from pipelines.evaluation.deciding.slices import SliceResult, compare_slices
 
@@ -159,8 +159,7 @@ def _a_a(evidence: Evidence, rules: Evaluation, rng: np.random.Generator) -> lis
             values = values[~np.isnan(values)]
             if len(values) < 4:
                 continue
-            scale = Scale(metric.direction, metric.kind, metric.low, metric.high)
-            rates = half_rates(values, rule.max_regression, scale=scale, rng=rng, alpha=alpha(rules))
+            rates = half_rates(values, rule.max_regression, scale=scale_of(metric, rule), rng=rng, alpha=alpha(rules))
             found.append(
                 f"A/A {gate.suite}: {name}: of {rates.n_rounds} random halves ({len(values) // 2} rows each), "
                 f"a margin of {reasons.number(rule.max_regression, metric.unit)} failed {rates.fails:.1%} "

@@ -196,10 +196,16 @@ def alpha(rules: Evaluation) -> float:
     return rules.alpha if rules.escalation is None else alpha_per_look(rules.alpha, len(rules.escalation.rows))
 
 
+def scale_of(metric: Metric, rule: Rule) -> Scale:
+    """Return what values a metric can take, with what a gate declares of it."""
+    is_exact = metric.is_safety if rule.exact is None else rule.exact
+    high = rule.highest if metric.high is None else metric.high
+    return Scale(metric.direction, metric.kind, metric.low, high, metric.quantile, is_exact, metric.is_log)
+
+
 def _scale(suite: str, metric: Metric, rule: Rule, evidence: Evidence, results: Results) -> tuple[Scale, str]:
     """Return the metric's scale, and why its judge cannot decide alone (empty if it can, or nobody judges)."""
-    is_exact = metric.is_safety if rule.exact is None else rule.exact
-    scale = Scale(metric.direction, metric.kind, metric.low, metric.high, metric.quantile, is_exact)
+    scale = scale_of(metric, rule)
     if metric.name not in evidence.judged.get(suite, frozenset()):
         return scale, ""
     agreement = agreement_of(results, metric.name)
@@ -217,6 +223,8 @@ def _level(values: Floats, scale: Scale) -> float:
     known = values[~np.isnan(values)]
     if scale.quantile is not None:
         return order_statistic(known, scale.quantile)
+    if scale.is_log:
+        return float(np.exp(np.log(known).mean()))
     if scale.agreement is not None:
         return corrected_rate(float(known.sum()), len(known), scale.agreement).value
     return float(known.mean())

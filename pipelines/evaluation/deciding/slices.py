@@ -71,7 +71,7 @@ def compare_slices(evidence: Evidence, rules: Evaluation) -> tuple[list[SliceRes
 def _compare(rule: SliceRule, metric: Metric, results: Results, baseline: Results, level: float) -> list[SliceResult]:
     pair = metric_pair(results, baseline, metric.name)
     slices = _slices_of(pair.ids, results, baseline)
-    scale = Scale(metric.direction, metric.kind, metric.low, metric.high)
+    scale = Scale(metric.direction, metric.kind, metric.low, metric.high, is_log=metric.is_log)
     # Missing rows are taken as bad as can be, since a flag costs no more than a look.
     candidate, before = pair.candidate, pair.baseline
     if metric.low is not None and metric.high is not None:
