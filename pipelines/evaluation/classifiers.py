@@ -94,7 +94,8 @@ def load(classifier: Classifier) -> Callable[[Sequence[tuple[str, str]]], list[f
         found = [float(share) for share in shares[:, position]]
         if not all(map(math.isfinite, found)):
             raise ConfigError(
-                f"classifier {classifier.id}: its weights compute no number for '{classifier.label}'; choose another model"
+                f"classifier {classifier.id}: its weights compute no number for '{classifier.label}'; "
+                "choose another model"
             )
         return found
 
