@@ -11,7 +11,7 @@ from pipelines.core.stats.halves import half_rates
 from pipelines.core.stats.multiple import holm
 from pipelines.core.stats.rules import Verdict
 from pipelines.evaluation.deciding import reasons
-from pipelines.evaluation.deciding.checks import Check, Evidence, alpha, check_metric, scale_of
+from pipelines.evaluation.deciding.checks import Check, Evidence, check_metric, scale_of
 from pipelines.evaluation.deciding.pairs import metric_rows
 from pipelines.evaluation.deciding.slices import SliceResult, compare_slices
 
@@ -96,7 +96,7 @@ def _after_holm(gates: list[GateResult], rules: Evaluation) -> list[GateResult]:
 
     def corrected(check: Check) -> Check:
         p = adjusted.get(id(check))
-        if check.verdict != "fail" or p is None or p < alpha(rules):
+        if check.verdict != "fail" or p is None or p < rules.alpha:
             return check
         return check._replace(verdict="manual_review", reason=reasons.of_holm(check.reason, p, len(tests)))
 
@@ -159,7 +159,7 @@ def _a_a(evidence: Evidence, rules: Evaluation, rng: np.random.Generator) -> lis
             values = values[~np.isnan(values)]
             if len(values) < 4:
                 continue
-            rates = half_rates(values, rule.max_regression, scale=scale_of(metric, rule), rng=rng, alpha=alpha(rules))
+            rates = half_rates(values, rule.max_regression, scale=scale_of(metric, rule), rng=rng, alpha=rules.alpha)
             found.append(
                 f"A/A {gate.suite}: {name}: of {rates.n_rounds} random halves ({len(values) // 2} rows each), "
                 f"a margin of {reasons.number(rule.max_regression, metric.unit)} failed {rates.fails:.1%} "

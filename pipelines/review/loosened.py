@@ -77,8 +77,6 @@ def loosened(before: Evaluation, after: Evaluation) -> tuple[str, ...]:
     if before.alpha != after.alpha:
         word = "raised" if after.alpha > before.alpha else "lowered"
         found.append(f"gates.yaml: alpha: {word} from {before.alpha:g} to {after.alpha:g}")
-    if before.escalation != after.escalation:
-        found.append("gates.yaml: escalation: changed, so that other numbers of rows decide")
     return tuple(dict.fromkeys(found))
 
 

@@ -119,12 +119,14 @@ def test_less_of_what_should_be_low_is_a_gain() -> None:
 
 
 def test_scores_are_compared_with_a_pseudo_row_at_each_end() -> None:
-    # 20 differences of 0 and the rows -1 and 1: mean 0, squares 2, standard error sqrt(2 / 21 / 22) = 0.065795, bound
-    # 0.108223; with the row 1 alone mean 1 / 21, squares 20 / 21, standard error sqrt(20 / 21 / 20 / 21) = 1 / 21
+    # 20 differences of 0 and the rows -1 and 1: mean 0, squares 2, standard error sqrt(2 / 21 / 22) = 0.065795
     scores = np.full(20, 0.7)
     found = paired_gain(scores, scores, direction="higher", kind="continuous", low=0, high=1)
     assert found.value == 0
-    assert found.upper == pytest.approx((1 + 1.644854) / 21, abs=1e-6)
+    assert found.upper == pytest.approx(1.644854 * math.sqrt(2 / (21 * 22)), abs=1e-6)
+    # with the row 1 alone mean 1 / 21, squares 20 / 21, standard error sqrt(20 / 21 / 20 / 21) = 1 / 21
+    tail = paired_gain(scores, scores, direction="higher", kind="continuous", low=0, high=1, has_tail=True)
+    assert tail.upper == pytest.approx((1 + 1.644854) / 21, abs=1e-6)
     assert found.lower == -found.upper
 
 

@@ -336,17 +336,6 @@ def test_a_narrow_failure_among_many_checks_is_left_to_a_person() -> None:
     assert "one failure among 2 checks can be chance" in decision.reasons[0]
 
 
-def test_escalation_halves_the_level_and_names_the_second_look() -> None:
-    rule = {"exact_match": {"floor": wilson(104, 170).lower}}
-    declared = [{"name": "quality", "stage": "quality", "suite": "triage", "metrics": rule}]
-    escalated = evaluation(declared, escalation={"rows": [170, 400]})
-    assert verdict(evaluation(declared), SAME).verdict == "pass"
-    decision = verdict(escalated, SAME)
-    assert decision.verdict == "manual_review"
-    assert "second look is at 400 rows" in decision.reasons[0]
-    assert only(decision).lower == pytest.approx(wilson(104, 170, alpha=0.025).lower)
-
-
 # --- slices -----------------------------------------------------------------------------------------------------
 
 SLICED = evaluation(

@@ -114,7 +114,6 @@ LOOSENED = [
     ("alpha", 0.01, "alpha: lowered from 0.05 to 0.01"),
     ("max_missing_rate", 0.2, "max_missing_rate: raised"),
     ("max_age_days", 999, "max_age_days: raised"),
-    ("escalation", {"rows": [10, 20]}, "escalation: changed"),
 ]
 
 

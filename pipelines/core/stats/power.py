@@ -109,13 +109,13 @@ def clusters_to_bound_zero(limit: float, *, alpha: float = 0.05, is_exact: bool 
     return smallest(is_shown, least=2)
 
 
-def smallest(suffices: Callable[[int], bool], *, least: int = 1) -> int | None:
-    """Return the smallest number, up to `MOST_ROWS`, that suffices, by bisection; None if that does not."""
-    if not suffices(MOST_ROWS):
+def smallest(suffices: Callable[[int], bool], *, least: int = 1, most: int = MOST_ROWS) -> int | None:
+    """Return the smallest number, up to `most`, that suffices, by bisection; None if that does not."""
+    if not suffices(most):
         return None
     low, high = least - 1, least
     while not suffices(high):
-        low, high = high, min(2 * high, MOST_ROWS)
+        low, high = high, min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if suffices(middle) else (middle, high)
@@ -136,8 +136,3 @@ def can_pass(limit: float, n: int, *, is_floor: bool, alpha: float = 0.05, is_ex
         return False
     bound = clopper_pearson if is_exact else wilson
     return bound(n, n, alpha=alpha).lower >= limit if is_floor else bound(0, n, alpha=alpha).upper <= limit
-
-
-def alpha_per_look(alpha: float, n_looks: int) -> float:
-    """Return the level of each of several looks at growing data (Bonferroni): alpha / 2 for two looks."""
-    return alpha / n_looks

@@ -116,6 +116,7 @@ def gain_of(
         high=scale.high,
         clusters=clusters,
         doubt=doubt,
+        has_tail=scale.has_tail,
         margin=margin,
         alpha=alpha,
     )

@@ -38,6 +38,7 @@ class Scale(NamedTuple):
         quantile: Which one, for kind `quantile`.
         is_exact: Clopper-Pearson instead of Wilson bounds.
         is_log: Rows are averaged on the logarithmic scale: the metric is their geometric mean.
+        has_tail: The largest value is a gate's and not the metric's own, so that rare rows near it are to be expected.
         agreement: How the judge that gave the values agrees with people, for a judged rate.
     """
 
@@ -48,6 +49,7 @@ class Scale(NamedTuple):
     quantile: float | None = None
     is_exact: bool = False
     is_log: bool = False
+    has_tail: bool = False
     agreement: Agreement | None = None
 
 
