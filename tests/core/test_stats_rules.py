@@ -353,3 +353,39 @@ def test_halves_of_the_same_rows_hardly_ever_fail() -> None:
 def test_halves_of_scores_are_decided_like_scores() -> None:
     rng = np.random.default_rng(5)
     assert half_rates(rng.random(2_000), 0.1, scale=SCORE, rng=rng, n_rounds=20).passes == 1
+
+
+# --- how many rows would decide ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_flawless_conversations_are_told_how_many_more_rows_pass(is_exact: bool) -> None:
+    scale, clusters = HARM._replace(is_exact=is_exact), np.repeat(np.arange(40), 3)
+    ruling = decide_limit(np.zeros(120), 0.05, is_floor=False, scale=scale, clusters=clusters)
+    # 120 single rows would pass (59 do), and so it said that one more row was enough
+    assert ruling.verdict == "manual_review"
+    assert ruling.n_to_decide is not None
+    n_clusters = 40 + ruling.n_to_decide // 3
+    for number, verdict in ((n_clusters, "pass"), (n_clusters - 1, "manual_review")):
+        more = np.repeat(np.arange(number), 3)
+        assert decide_limit(np.zeros(len(more)), 0.05, is_floor=False, scale=scale, clusters=more).verdict == verdict
+
+
+def test_an_undecided_percentile_says_how_many_rows_would_decide() -> None:
+    # 2 of 100 above where 5 may be: 98 % against 95 %, Clopper-Pearson's lower bound 0.938382
+    latencies = np.array([100.0] * 98 + [900.0] * 2)
+    ruling = decide_limit(latencies, 500.0, is_floor=False, scale=P95)
+    assert ruling.verdict == "manual_review"
+    side = 0.98 - clopper_pearson(98, 100).lower
+    assert ruling.n_to_decide == math.ceil(100 * (1.511670 * side / 0.03) ** 2 - 100)
+    on_it = decide_limit(np.array([100.0] * 95 + [900.0] * 5), 500.0, is_floor=False, scale=P95)
+    assert (on_it.verdict, on_it.n_to_decide) == ("manual_review", None)
+
+
+def test_an_undecided_loss_of_a_percentile_says_how_many_rows_would_decide() -> None:
+    before = np.linspace(90, 110, 60)
+    # ln(0.025) / ln(0.95) = 71.9, so that 72 rows bound a 95th percentile at alpha / 2
+    assert decide_regression(before, before, 5.0, scale=P95).n_to_decide == 12
+    median = Scale("lower", "quantile", 0.0, None, 0.5)
+    ruling = decide_regression(before, before, 1.0, scale=median)
+    assert (ruling.verdict, ruling.n_to_decide is not None and ruling.n_to_decide > 60) == ("manual_review", True)
