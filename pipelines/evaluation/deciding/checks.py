@@ -127,8 +127,8 @@ def _regression(suite: str, metric: Metric, rule: Rule, evidence: Evidence, rule
     assert margin is not None, "only called for a declared margin"
     check = Check(metric.name, "max_regression", margin, "error", "", metric.direction, metric.unit)
     if evidence.baseline.state == "none":
-        reason = "nothing was ever released, so there is nothing to compare with"
-        return check._replace(verdict="not_applicable", reason=f"{metric.name}: {reason}")
+        reason = f"{metric.name}: {without_baseline(evidence.baseline)}, so there is nothing to compare with"
+        return check._replace(verdict="not_applicable", reason=reason)
     results, then = evidence.results.get(suite), evidence.baseline_results.get(suite)
     if results is None or metric.name not in results.columns:
         return check._replace(reason=_no_rows(suite, metric.name))
@@ -160,6 +160,16 @@ def _regression(suite: str, metric: Metric, rule: Rule, evidence: Evidence, rule
     for cap in (obstacle, caveat, _missing_before(pair, metric, rules)):
         check = _capped(check, cap, even_fail=True)
     return _capped(check, _foreign_rows(suite, results), even_fail=False)
+
+
+def without_baseline(baseline: Baseline) -> str:
+    """Say why nothing is compared: nobody asked for it, or nothing was ever released."""
+    return "nothing was ever released" if is_first_release(baseline) else "no baseline was asked for"
+
+
+def is_first_release(baseline: Baseline) -> bool:
+    """Tell whether there is no baseline because nothing was ever released, and not because none was asked for."""
+    return baseline.state == "none" and baseline.reason.startswith("nothing was ever released")
 
 
 def obstacle_to_comparison(suite: str, metric: Metric, evidence: Evidence, rules: Evaluation) -> str:
