@@ -20,7 +20,7 @@ from scipy import special, stats
 
 from pipelines.core.command import run
 from pipelines.core.stats.halves import half_rates
-from pipelines.core.stats.intervals import clopper_pearson, wilson, z_score
+from pipelines.core.stats.intervals import clopper_pearson, shrunken, wilson, z_score
 from pipelines.core.stats.judges import Agreement, corrected_estimate
 from pipelines.core.stats.limits import decide_limit
 from pipelines.core.stats.paired import bonett_price, paired_gain, tango_z
@@ -67,6 +67,8 @@ def all_figures() -> Iterator[Figure]:
     yield from needed_rows()
     yield from looks()
     yield from coverage()
+    yield from tails()
+    yield from few_clusters()
     yield from halves()
 
 
@@ -221,7 +223,7 @@ def needed_rows() -> Iterator[Figure]:
 
 
 def looks() -> Iterator[Figure]:
-    """Trying again until it is green, beside two declared looks at alpha / 2; the true rate is on the floor."""
+    """Trying again until it is green; the true rate is on the floor."""
     rng = np.random.default_rng(1)
     n_runs, n, floor = 20_000, 200, 0.8
     rows = rng.random((n_runs, 3, n)) < floor
@@ -235,10 +237,6 @@ def looks() -> Iterator[Figure]:
         f"sim, {n_runs:,} runs",
     )
     yield Figure("three tries at exactly 0.05 until one passes", 0.14, 1 - 0.95**3, "exact")
-    first, both = counts[:, 0], counts[:, 0] + counts[:, 1]
-    bars = [next(k for k in range(m + 1) if wilson(k, m, alpha=0.025).lower >= floor) for m in (n, 2 * n)]
-    passed = ((first >= bars[0]) | (both >= bars[1])).mean()
-    yield Figure("two looks (200, then 400 rows) at alpha / 2, Wilson", 0.05, float(passed), f"sim, {n_runs:,} runs")
 
 
 def coverage() -> Iterator[Figure]:
@@ -267,6 +265,80 @@ def coverage() -> Iterator[Figure]:
     yield Figure(
         "judge (q0 0.85, q1 0.9, 50 + 50 labels): bound above the truth", 0.05, misses / n_runs, f"sim, {n_runs:,} runs"
     )
+
+
+def tails() -> Iterator[Figure]:
+    """Amounts without a largest value: Student's t beside the largest value that a gate declares, on the limit."""
+    rng, n_runs = np.random.default_rng(5), 2_000
+    for sigma, stated in ((0.8, 0.081), (1.2, 0.15), (2.0, 0.28)):
+        worst = {"Student's t, no largest value": 0.0, "a declared largest value": 0.0}
+        for n in (20, 50, 100, 224, 1_000):
+            for share in (0.99, 0.999, 0.9999):
+                high = math.exp(sigma * stats.norm.ppf(share))
+                truth = float(np.minimum(rng.lognormal(0, sigma, 1_000_000), high).mean())
+                rows = rng.lognormal(0, sigma, (n_runs, n))
+                below = {
+                    "Student's t, no largest value": _t_upper(rows) <= math.exp(sigma**2 / 2),
+                    "a declared largest value": _shrunken_upper(np.minimum(rows, high), high) <= truth,
+                }
+                worst = {name: max(rate, float(below[name].mean())) for name, rate in worst.items()}
+        for name, rate in worst.items():
+            what = f"amounts, log-normal sigma {sigma}, 20 to 1,000 rows, {name}: pass on the ceiling"
+            yield Figure(what, stated if name.startswith("Student") else None, rate, f"sim, {n_runs:,} runs")
+    yield from _explosions(rng, n_runs)
+
+
+def _t_upper(rows: Floats) -> Floats:
+    n = rows.shape[1]
+    return np.asarray(rows.mean(axis=1) + special.stdtrit(n - 1, 0.95) * rows.std(axis=1, ddof=1) / math.sqrt(n))
+
+
+def _shrunken_upper(rows: Floats, high: float) -> Floats:
+    n = rows.shape[1]
+    return np.array(
+        [
+            shrunken(mean, variance, n, 0.0, high).bounds(0.05).upper
+            for mean, variance in zip(rows.mean(axis=1), rows.var(axis=1), strict=True)
+        ]
+    )
+
+
+def _explosions(rng: np.random.Generator, n_runs: int) -> Iterator[Figure]:
+    worst = {"Student's t": 0.0, "a declared largest value": 0.0}
+    for share in (0.005, 0.01, 0.02, 0.03, 0.05):
+        for n in (50, 100, 224):
+            before = rng.uniform(0.5, 1.5, (n_runs, n))
+            after = np.where(rng.random((n_runs, n)) < share, 100.0, before)
+            margin = share * 99
+            for name, high, has_tail in (("Student's t", None, False), ("a declared largest value", 100.0, True)):
+                gains = (
+                    paired_gain(now, then, direction="lower", kind="continuous", low=0.0, high=high, has_tail=has_tail)
+                    for now, then in zip(after, before, strict=True)
+                )
+                worst[name] = max(worst[name], sum(gain.lower > -margin for gain in gains) / n_runs)
+    for name, rate in worst.items():
+        what = f"amounts, 0.5 to 5 % of 50 to 224 rows explode, {name}: pass on the margin"
+        yield Figure(what, None, rate, f"sim, {n_runs:,} runs")
+
+
+def few_clusters() -> Iterator[Figure]:
+    """Clustered rows on a floor: the worst rate at which they pass, over rates and correlations."""
+    n_runs = 1_000
+    for n_clusters, size, stated in ((2, 50, 0.12), (6, 50, 0.20), (10, 20, None), (20, 20, 0.10), (30, 5, None)):
+        worst, rng = 0.0, np.random.default_rng(6)
+        clusters = np.repeat(np.arange(n_clusters), size)
+        for rate in (0.5, 0.8, 0.9, 0.95):
+            for correlation in (0.2, 0.33, 0.6, 0.99):
+                weight, passes = 1 / correlation - 1, 0
+                for _ in range(n_runs):
+                    rates = np.repeat(rng.beta(rate * weight, (1 - rate) * weight, n_clusters), size)
+                    values = (rng.random(len(rates)) < rates).astype(float)
+                    passes += decide_limit(values, rate, is_floor=True, scale=RATE, clusters=clusters).verdict == "pass"
+                worst = max(worst, passes / n_runs)
+        what = (
+            f"{n_clusters} conversations of {size} rows on the floor pass, worst case (stated: without pseudo-clusters)"
+        )
+        yield Figure(what, stated, worst, f"sim, {n_runs:,} runs")
 
 
 def halves() -> Iterator[Figure]:

@@ -24,6 +24,12 @@ class Rule(Declared):
         default=None, description="Clopper-Pearson instead of Wilson bounds; default: true for safety metrics."
     )
 
+    highest: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="Largest value that one row can take, for a metric without one of its own (cost, tokens, "
+        "perplexity); without it, a person decides.",
+    )
+
     @model_validator(mode="after")
     def _one_at_least(self) -> Rule:
         if self.floor is None and self.ceiling is None and self.max_regression is None:
@@ -52,25 +58,12 @@ class SliceRule(Declared):
     false_discovery_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
-class Escalation(Declared):
-    """Two looks instead of one: at n1 rows, and if undecided at n2, each at alpha / 2."""
-
-    rows: tuple[Count, Count]
-
-    @model_validator(mode="after")
-    def _grows(self) -> Escalation:
-        if self.rows[0] >= self.rows[1]:
-            raise ValueError("the second number must be larger than the first")
-        return self
-
-
 class Evaluation(Declared):
     """Gates over evaluation results."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     max_missing_rate: Share = 0.05
     max_age_days: Count = Field(default=180, description="An older baseline asks for review.")
-    escalation: Escalation | None = None
     gates: tuple[Gate, ...] = Field(min_length=1)
     slices: tuple[SliceRule, ...] = ()
 

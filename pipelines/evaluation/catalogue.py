@@ -28,6 +28,7 @@ class Metric(NamedTuple):
         quantile: Which quantile of the column, for `quantile` metrics.
         description: One sentence for people.
         needs: What a suite must have for the metric to apply: `json`, `schema`, `attack`, `twin`, `local` or nothing.
+        is_log: The metric is the geometric mean of the rows: they are averaged as logarithms.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Metric(NamedTuple):
     quantile: float | None
     description: str
     needs: Literal["", "json", "schema", "attack", "twin", "local"] = ""
+    is_log: bool = False
 
     def declared(self) -> dict[str, Any]:
         """Return what `run.json` keeps, so that rows can be judged without this code."""
@@ -85,8 +87,12 @@ METRICS: dict[str, Metric] = {
         _score("chrf", "Character n-gram F-score (chrF2), 0 to 1."),
         _score("semantic_similarity", "Cosine of the sentence embeddings of answer and gold.", low=-1.0),
         _amount(
-            "gold_perplexity", "perplexity", "How surprised the model is by the gold answer.", low=1.0, needs="local"
-        ),
+            "gold_perplexity",
+            "perplexity",
+            "How surprised the model is by the gold answer, as a geometric mean.",
+            low=1.0,
+            needs="local",
+        )._replace(is_log=True),
         _amount("prompt_tokens", "tokens", "Tokens read per request."),
         _amount("completion_tokens", "tokens", "Tokens written per request."),
         _amount("cost_usd", "usd", "Cost per request at the declared price."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,13 @@ def load(classifier: Classifier) -> Callable[[Sequence[tuple[str, str]]], list[f
             )  # fmt: skip
         logits = model(**batch).logits  # (n_pairs, n_labels)
         shares = logits.sigmoid() if is_independent else logits.softmax(dim=1)
-        return [float(share) for share in shares[:, position]]
+        found = [float(share) for share in shares[:, position]]
+        if not all(map(math.isfinite, found)):
+            raise ConfigError(
+                f"classifier {classifier.id}: its weights compute no number for '{classifier.label}'; "
+                "choose another model"
+            )
+        return found
 
     return probabilities
 

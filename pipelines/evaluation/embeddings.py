@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,12 +42,25 @@ def semantic_similarity(outputs: Sequence[str], golds: Sequence[str], cache: Ans
     def similarities(chunk: Sequence[tuple[str, str]]) -> list[float]:
         texts = sorted({text for pair in chunk for text in pair}, key=lambda text: (len(text), text))
         vectors = dict(zip(texts, model.get()(texts), strict=True))
-        return [max(-1.0, min(1.0, float(vectors[left] @ vectors[right]))) for left, right in chunk]
+        return [cosine(float(vectors[left] @ vectors[right])) for left, right in chunk]
 
     identity = f"{PACKAGE}=={_version()} mean float32"
     told = [pair for pair in pairs if all(pair)]
     cosines = dict(zip(told, by_chunk(told, similarities, identity=identity, cache=cache), strict=True))
     return [cosines[pair] if all(pair) else float(not any(pair)) for pair in pairs]
+
+
+def cosine(product: float) -> float:
+    """Return the product of two unit vectors without its rounding error, which can leave -1 to 1.
+
+    Raises:
+        ConfigError: It is no number, which would otherwise be taken for a perfect 1.
+    """
+    if not math.isfinite(product):
+        raise ConfigError(
+            f"semantic_similarity: {PACKAGE} computed {product} instead of a cosine; install it anew (`make clean`)"
+        )
+    return max(-1.0, min(1.0, product))
 
 
 def by_chunk(

@@ -9,9 +9,17 @@ import numpy as np
 from pipelines.core.gates import Evaluation, Gate
 from pipelines.core.stats.halves import half_rates
 from pipelines.core.stats.multiple import holm
-from pipelines.core.stats.rules import Scale, Verdict
+from pipelines.core.stats.rules import Verdict
+from pipelines.evaluation.baseline import Baseline
 from pipelines.evaluation.deciding import reasons
-from pipelines.evaluation.deciding.checks import Check, Evidence, alpha, check_metric
+from pipelines.evaluation.deciding.checks import (
+    Check,
+    Evidence,
+    check_metric,
+    is_first_release,
+    scale_of,
+    without_baseline,
+)
 from pipelines.evaluation.deciding.pairs import metric_rows
 from pipelines.evaluation.deciding.slices import SliceResult, compare_slices
 
@@ -43,6 +51,7 @@ class Decision(NamedTuple):
         error_rates: A/A over random halves of the rows, as sentences for the report's footer.
         caps: Why a pull request may not pass without a person, one sentence each.
         approval: Who lifted a `manual_review`, when and why, or None where nobody had to or did.
+        alpha: Level of each bound; None where nothing was measured.
     """
 
     verdict: Verdict
@@ -53,6 +62,7 @@ class Decision(NamedTuple):
     error_rates: tuple[str, ...]
     caps: tuple[str, ...] = ()
     approval: dict[str, str] | None = None
+    alpha: float | None = None
 
 
 def decide(evidence: Evidence, rules: Evaluation, *, rng: np.random.Generator) -> Decision:
@@ -70,9 +80,15 @@ def decide(evidence: Evidence, rules: Evaluation, *, rng: np.random.Generator) -
     gates = [_gate(gate, evidence, rules) for gate in rules.gates]
     gates = _after_holm(gates, rules)
     slices, slice_reasons = compare_slices(evidence, rules)
-    verdict, why = _combined(gates, slice_reasons)
+    verdict, why = _combined(gates, slice_reasons, evidence.baseline)
     return Decision(
-        verdict, tuple(why), tuple(gates), tuple(slices), tuple(_detectable(gates)), tuple(_a_a(evidence, rules, rng))
+        verdict,
+        tuple(why),
+        tuple(gates),
+        tuple(slices),
+        tuple(_detectable(gates)),
+        tuple(_a_a(evidence, rules, rng)),
+        alpha=rules.alpha,
     )
 
 
@@ -96,7 +112,7 @@ def _after_holm(gates: list[GateResult], rules: Evaluation) -> list[GateResult]:
 
     def corrected(check: Check) -> Check:
         p = adjusted.get(id(check))
-        if check.verdict != "fail" or p is None or p < alpha(rules):
+        if check.verdict != "fail" or p is None or p < rules.alpha:
             return check
         return check._replace(verdict="manual_review", reason=reasons.of_holm(check.reason, p, len(tests)))
 
@@ -107,7 +123,7 @@ def _after_holm(gates: list[GateResult], rules: Evaluation) -> list[GateResult]:
     return changed
 
 
-def _combined(gates: list[GateResult], slice_reasons: list[str]) -> tuple[Verdict, list[str]]:
+def _combined(gates: list[GateResult], slice_reasons: list[str], baseline: Baseline) -> tuple[Verdict, list[str]]:
     """Return the verdict over all gates, and a sentence for everything that keeps it from `pass`."""
     open_checks = [
         (gate, check) for gate in gates for check in gate.checks if check.verdict not in ("pass", "not_applicable")
@@ -120,11 +136,12 @@ def _combined(gates: list[GateResult], slice_reasons: list[str]) -> tuple[Verdic
     verdicts += ["manual_review"] * bool(slice_reasons)
     worst = min(verdicts, key=ORDER.index)
     if worst == "not_applicable":
-        return "manual_review", ["no rule applies: nothing was ever released, and no gate has a floor or a ceiling"]
+        return "manual_review", [f"no rule applies: {without_baseline(baseline)}, and no gate has a floor or a ceiling"]
     if worst == "pass":
         n_checks = sum(check.verdict == "pass" for gate in gates for check in gate.checks)
         n_open = sum(check.verdict == "not_applicable" for gate in gates for check in gate.checks)
-        later = f"; {n_open} wait for a first release to compare with" if n_open else ""
+        later = f"; {n_open} wait for a {'first release' if is_first_release(baseline) else 'baseline'} to compare with"
+        later = later if n_open else ""
         return worst, [f"all {n_checks} checks of {len(gates)} gates pass{later}"]
     return worst, why
 
@@ -159,8 +176,7 @@ def _a_a(evidence: Evidence, rules: Evaluation, rng: np.random.Generator) -> lis
             values = values[~np.isnan(values)]
             if len(values) < 4:
                 continue
-            scale = Scale(metric.direction, metric.kind, metric.low, metric.high)
-            rates = half_rates(values, rule.max_regression, scale=scale, rng=rng, alpha=alpha(rules))
+            rates = half_rates(values, rule.max_regression, scale=scale_of(metric, rule), rng=rng, alpha=rules.alpha)
             found.append(
                 f"A/A {gate.suite}: {name}: of {rates.n_rounds} random halves ({len(values) // 2} rows each), "
                 f"a margin of {reasons.number(rule.max_regression, metric.unit)} failed {rates.fails:.1%} "

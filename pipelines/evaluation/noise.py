@@ -14,7 +14,7 @@ from pipelines.core.markdown import code
 from pipelines.core.stats.multiple import holm
 from pipelines.evaluation.baseline import Baseline
 from pipelines.evaluation.catalogue import Metric
-from pipelines.evaluation.deciding.checks import Check, Evidence, alpha, check_metric
+from pipelines.evaluation.deciding.checks import Check, Evidence, check_metric
 from pipelines.evaluation.results import Column, Results, Run
 
 VERDICTS = ("pass", "manual_review", "fail")
@@ -69,7 +69,7 @@ def compare(
             margin = Rule(max_regression=rule.max_regression)
             checks[key] = check_metric(gate.suite, name, margin, evidence, rules)[0]
             required += [key] if gate.required else []
-    return Comparison(_together([checks[key] for key in required], alpha(rules)), checks)
+    return Comparison(_together([checks[key] for key in required], rules.alpha), checks)
 
 
 def _together(checks: Sequence[Check], level: float) -> str:

@@ -81,6 +81,7 @@ def collect(root: Path) -> View:
         smallest_detectable=tuple(_sentences(decision.get("smallest_detectable"))),
         caps=tuple(_sentences(decision.get("caps"))),
         approval={key: str(value) for key, value in _dict(decision.get("approval") or {}).items()},
+        alpha=alpha if (alpha := number(decision.get("alpha"))) is not None and 0 < alpha < 1 else None,
     )
 
 

@@ -55,6 +55,7 @@ def _entry(results: Results, metric: Metric, chosen: NDArray[np.bool_]) -> Summa
             high=metric.high,
             is_exact=metric.is_safety,
             quantile=metric.quantile,
+            is_log=metric.is_log,
             clusters=None if results.clusters is None else _if_shared(results.clusters[has_value]),
         )
         method = found.method

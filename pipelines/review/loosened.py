@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from pipelines.core.gates import Evaluation, Rule, SliceRule
@@ -18,6 +19,7 @@ class Limit(NamedTuple):
         value: In the metric's unit.
         is_required: Whether it can block.
         is_exact: Whether its bounds are exact, which are wider.
+        highest: Largest value of a row that is declared, the larger the wider the bounds; infinity if none is.
     """
 
     suite: str
@@ -26,6 +28,7 @@ class Limit(NamedTuple):
     value: float
     is_required: bool
     is_exact: bool
+    highest: float = math.inf
 
     def holds(self, other: Limit) -> bool:
         """Tell whether keeping to this limit means keeping to the other."""
@@ -34,6 +37,7 @@ class Limit(NamedTuple):
             and not self._is_looser_value(other)
             and self.is_required >= other.is_required
             and self.is_exact >= other.is_exact
+            and self.highest >= other.highest
         )
 
     def _is_looser_value(self, other: Limit) -> bool:
@@ -48,6 +52,9 @@ class Limit(NamedTuple):
             found.append("no longer required")
         if self.is_exact < other.is_exact:
             found.append("measured by narrower bounds (exact: false)")
+        if self.highest < other.highest:
+            was = "nothing" if math.isinf(other.highest) else f"{other.highest:g}"
+            found.append(f"measured by narrower bounds (highest: from {was} to {self.highest:g})")
         return " and ".join(found)
 
 
@@ -70,15 +77,21 @@ def loosened(before: Evaluation, after: Evaluation) -> tuple[str, ...]:
     if before.alpha != after.alpha:
         word = "raised" if after.alpha > before.alpha else "lowered"
         found.append(f"gates.yaml: alpha: {word} from {before.alpha:g} to {after.alpha:g}")
-    if before.escalation != after.escalation:
-        found.append("gates.yaml: escalation: changed, so that other numbers of rows decide")
     return tuple(dict.fromkeys(found))
 
 
 def limits(rules: Evaluation) -> list[Limit]:
     """Return every limit that gates declare."""
     return [
-        Limit(gate.suite, metric, kind, float(getattr(rule, kind)), gate.required, _is_exact(metric, rule))
+        Limit(
+            gate.suite,
+            metric,
+            kind,
+            float(getattr(rule, kind)),
+            gate.required,
+            _is_exact(metric, rule),
+            math.inf if rule.highest is None else rule.highest,
+        )
         for gate in rules.gates
         for metric, rule in gate.metrics.items()
         for kind in KINDS

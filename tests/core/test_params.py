@@ -81,7 +81,7 @@ def problems(folder: Path, name: str, old: str, new: str) -> list[str]:
         ("gates.yaml", "stage: unit", "stage: units", "gates[0].stage: input should be 'unit', 'quality', 'safety' or"),
         ("gates.yaml", "alpha: 0.05", "alpha: 0.5", "evaluation.alpha: input should be less than 0.5, found 0.5"),
         ("gates.yaml", "required: false", "required: no", "required: true or false is needed, found 'no'"),
-        ("gates.yaml", "alpha: 0.05", "alpha: 0.05\n  escalation: {rows: [9, 9]}", "the second number must be larger"),
+        ("gates.yaml", "alpha: 0.05", "alpha: 0.05\n  escalation: {rows: [9, 19]}", "escalation: unknown key"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path: Path, name: str, old: str, new: str, words: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.core.stats.clusters import spread
+from pipelines.core.stats.clusters import effective_clusters, spread
 from pipelines.core.stats.estimate import estimate
 from pipelines.core.stats.intervals import (
     clopper_pearson,
@@ -101,7 +101,7 @@ def test_a_single_row_without_a_range_bounds_nothing() -> None:
 def test_rows_of_one_conversation_count_as_one() -> None:
     # deviations 0.5, 0.5, -0.5, -0.5 in two clusters: sums 1, -1; sqrt((1 + 1) * 2 / 1) / 4 = 0.5
     found = spread(np.array([1.0, 1.0, 0.0, 0.0]), np.array([0, 0, 1, 1]))
-    assert found.bell == (0.5, 0.5, 1)
+    assert found.bell == pytest.approx((0.5, 0.5, 1))
     # as independent rows 0.25 / 4 = 0.25^2, which is a quarter of 0.5^2
     assert found.n_effective == pytest.approx(1.0)
 
@@ -121,7 +121,31 @@ def test_one_single_cluster_bounds_nothing() -> None:
 def test_clustered_rows_that_all_agree_count_once_per_cluster() -> None:
     clusters = np.repeat(np.arange(15), 2)
     found = estimate(np.ones(30), kind="binary", low=0.0, high=1.0, clusters=clusters)
-    assert found.lower == pytest.approx(15 / (15 + 2.705543))
+    # 15 clusters of 1 and pseudo-clusters 0 and 1: mean 16 / 17, squares 16 / 17, standard error
+    # sqrt(16 / 17 / 16 / 17) = 1 / 17, t(14, 95 %) = 1.761310; Wilson's 15 / (15 + 2.705543) = 0.8472 is narrower
+    assert found.lower == pytest.approx((16 - 1.761310) / 17, abs=1e-6)
+
+
+def test_single_rows_have_the_pseudo_rows_that_they_would_have_without_clusters() -> None:
+    values = np.array([0.2, 0.4, 0.4, 0.9, 1.0, 0.1, 0.3, 0.3, 0.5, 0.6])
+    alone = spread(values, np.arange(10), ends=(0.0, 1.0)).bell
+    assert alone[:2] == pytest.approx(shrunken(float(values.mean()), float(values.var()), 10, 0.0, 1.0)[:2])
+    assert alone.degrees == pytest.approx(9)
+
+
+def test_one_long_conversation_among_single_rows_counts_for_most_of_them() -> None:
+    # sizes 100 and 20 times 1: 120^2 / (100^2 + 20) = 1.437
+    clusters = np.append(np.zeros(100, dtype=np.int64), np.arange(1, 21))
+    assert effective_clusters(clusters) == pytest.approx(1.437126)
+    assert effective_clusters(np.repeat(np.arange(6), 50)) == pytest.approx(6)
+
+
+def test_a_geometric_mean_is_bounded_on_the_scale_of_logarithms() -> None:
+    values = np.exp(np.array([1.0, 2.0, 4.0, 5.0]))
+    found = estimate(values, kind="continuous", low=1.0, is_log=True)
+    assert found.value == pytest.approx(math.exp(3))
+    assert found.upper == pytest.approx(math.exp(3 + 2.353363 * 0.912871), rel=1e-5)
+    assert found.lower == pytest.approx(math.exp(3 - 2.353363 * 0.912871), rel=1e-5)
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=4, max_size=60), st.integers(1, 5))

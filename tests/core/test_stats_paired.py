@@ -124,6 +124,9 @@ def test_scores_are_compared_with_a_pseudo_row_at_each_end() -> None:
     found = paired_gain(scores, scores, direction="higher", kind="continuous", low=0, high=1)
     assert found.value == 0
     assert found.upper == pytest.approx(1.644854 * math.sqrt(2 / (21 * 22)), abs=1e-6)
+    # with the row 1 alone mean 1 / 21, squares 20 / 21, standard error sqrt(20 / 21 / 20 / 21) = 1 / 21
+    tail = paired_gain(scores, scores, direction="higher", kind="continuous", low=0, high=1, has_tail=True)
+    assert tail.upper == pytest.approx((1 + 1.644854) / 21, abs=1e-6)
     assert found.lower == -found.upper
 
 

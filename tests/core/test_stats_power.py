@@ -6,7 +6,6 @@ from pipelines.core.stats.judges import Agreement, corrected_estimate, corrected
 from pipelines.core.stats.multiple import benjamini_hochberg, holm
 from pipelines.core.stats.paired import paired_gain
 from pipelines.core.stats.power import (
-    alpha_per_look,
     can_pass,
     rows_to_bound_zero,
     rows_to_decide,
@@ -48,10 +47,6 @@ def test_no_number_of_rows_shows_a_rate_of_zero() -> None:
 def test_a_floor_can_pass_from_the_number_on_where_flawless_rows_reach_it() -> None:
     assert wilson(52, 52).lower >= 0.95 > wilson(51, 51).lower
     assert (can_pass(0.95, 51, is_floor=True), can_pass(0.95, 52, is_floor=True)) == (False, True)
-
-
-def test_two_looks_share_the_level() -> None:
-    assert alpha_per_look(0.05, 2) == 0.025
 
 
 def test_holm_multiplies_the_smallest_by_all_and_the_next_by_one_less() -> None:

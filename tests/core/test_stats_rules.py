@@ -87,8 +87,115 @@ def test_missing_rows_that_could_turn_a_verdict_ask_for_review() -> None:
 
 def test_a_missing_row_of_a_metric_without_a_range_asks_for_review() -> None:
     cost = np.append(np.full(50, 1e-5), math.nan)
-    assert decide_limit(cost[:-1], 1.0, is_floor=False, scale=COST).verdict == "pass"
-    assert decide_limit(cost, 1.0, is_floor=False, scale=COST).verdict == "manual_review"
+    ruling = decide_limit(cost, 1.0, is_floor=False, scale=COST)
+    assert (ruling.verdict, ruling.is_split) == ("manual_review", True)
+
+
+# --- amounts without a largest value, and few clusters --------------------------------------------------------------
+
+
+def test_rows_without_a_largest_value_never_pass_a_ceiling_but_can_fail_it() -> None:
+    cost = np.random.default_rng(0).uniform(0.9, 1.1, 100)
+    ruling = decide_limit(cost, 2.0, is_floor=False, scale=COST)
+    assert (ruling.verdict, ruling.hindrance, ruling.n_to_decide) == ("manual_review", "no-range", None)
+    assert decide_limit(cost, 0.5, is_floor=False, scale=COST).verdict == "fail"
+    assert decide_limit(cost, 2.0, is_floor=False, scale=COST._replace(high=10.0)).verdict == "pass"
+
+
+def test_a_row_beyond_the_declared_largest_value_leaves_the_ceiling_to_a_person() -> None:
+    scale = COST._replace(high=10.0)
+    cost = np.append(np.full(199, 0.1), 10.0)
+    assert decide_limit(cost, 2.0, is_floor=False, scale=scale).verdict == "pass"
+    ruling = decide_limit(np.append(cost[:-1], 10.1), 2.0, is_floor=False, scale=scale)
+    assert (ruling.verdict, ruling.hindrance) == ("manual_review", "beyond-range")
+
+
+def test_a_regression_of_rows_without_a_largest_value_is_left_to_a_person() -> None:
+    before = np.random.default_rng(0).uniform(0.9, 1.1, 100)
+    for after in (before, before * 9):
+        ruling = decide_regression(after, before, 0.5, scale=COST)
+        assert (ruling.verdict, ruling.hindrance) == ("manual_review", "no-range")
+    bounded = COST._replace(high=10.0)
+    assert decide_regression(before, before, 0.5, scale=bounded).verdict == "pass"
+    assert decide_regression(before * 9, before, 0.5, scale=bounded).verdict == "fail"
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.2, 2.0])
+def test_a_heavy_tail_on_its_ceiling_seldom_passes(sigma: float) -> None:
+    # Student's t passes 8 to 28 % of these
+    rng, high = np.random.default_rng(1), math.exp(sigma * 3.09)  # 99.9 % of the rows are below
+    truth = float(np.minimum(rng.lognormal(0, sigma, 1_000_000), high).mean())
+    scale = COST._replace(high=high)
+    draws = np.minimum(rng.lognormal(0, sigma, (600, 100)), high)
+    verdicts = [decide_limit(draw, truth, is_floor=False, scale=scale).verdict for draw in draws]
+    assert verdicts.count("pass") / 600 < 0.05
+    assert verdicts.count("fail") / 600 < 0.1
+
+
+def test_rare_explosions_of_a_cost_seldom_pass_on_the_margin() -> None:
+    # 3 % of the rows cost 100 times as much: 0.97^50 of the samples hold none, Student's t passes 23 %
+    rng, scale = np.random.default_rng(2), COST._replace(high=100.0, has_tail=True)
+    for n in (50, 224):
+        before = rng.uniform(0.5, 1.5, (600, n))
+        after = np.where(rng.random((600, n)) < 0.03, 100.0, before)
+        margin = 0.03 * 99
+        verdicts = [
+            decide_regression(now, then, margin, scale=scale).verdict for now, then in zip(after, before, strict=True)
+        ]
+        assert verdicts.count("pass") / 600 < 0.09
+
+
+PERPLEXITY = Scale("lower", "continuous", 1.0, 1e4, is_log=True)
+
+
+def test_a_perplexity_is_held_to_its_ceiling_by_its_geometric_mean() -> None:
+    values = np.exp(np.random.default_rng(3).normal(2.0, 1.5, 400).clip(0, 9))
+    ruling = decide_limit(values, 20.0, is_floor=False, scale=PERPLEXITY)
+    assert ruling.verdict == "pass"
+    assert ruling.value == pytest.approx(float(np.exp(np.log(values).mean())))
+    assert values.mean() > 17  # the mean says something else
+    assert decide_limit(values, 4.0, is_floor=False, scale=PERPLEXITY).verdict == "fail"
+    open_end = PERPLEXITY._replace(high=None)
+    assert decide_limit(values, 20.0, is_floor=False, scale=open_end).hindrance == "no-range"
+
+
+def test_a_loss_of_perplexity_is_the_difference_of_the_geometric_means() -> None:
+    rng = np.random.default_rng(4)
+    before = np.exp(rng.normal(2.0, 1.0, 400).clip(0, 9))
+    after = before * 1.5
+    ruling = decide_regression(after, before, 1.0, scale=PERPLEXITY)
+    geometric = float(np.exp(np.log(before).mean()))
+    assert ruling.value == pytest.approx(-0.5 * geometric)
+    assert ruling.verdict == "fail"
+    assert decide_regression(before, before, 1.0, scale=PERPLEXITY).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("n_clusters", "size"), [(2, 50), (6, 50), (10, 20), (20, 20), (30, 5)], ids=lambda value: str(value)
+)
+@pytest.mark.parametrize(("rate", "correlation"), [(0.9, 0.33), (0.95, 0.6), (0.8, 0.99)])
+def test_a_few_conversations_on_the_floor_seldom_pass(
+    n_clusters: int, size: int, rate: float, correlation: float
+) -> None:
+    rng, weight = np.random.default_rng(5), 1 / correlation - 1
+    clusters = np.repeat(np.arange(n_clusters), size)
+    passes = 0
+    for _ in range(300):
+        rates = np.repeat(rng.beta(rate * weight, (1 - rate) * weight, n_clusters), size)
+        values = (rng.random(len(rates)) < rates).astype(float)
+        passes += decide_limit(values, rate, is_floor=True, scale=RATE, clusters=clusters).verdict == "pass"
+    assert passes / 300 < 0.09
+
+
+@pytest.mark.parametrize(("n_clusters", "verdict"), [(9, "manual_review"), (10, "pass")])
+def test_fewer_than_ten_conversations_are_left_to_a_person(n_clusters: int, verdict: str) -> None:
+    clusters = np.repeat(np.arange(n_clusters), 20)
+    values = np.ones(len(clusters))
+    ruling = decide_limit(values, 0.5, is_floor=True, scale=RATE, clusters=clusters)
+    assert (ruling.verdict, ruling.hindrance) == (verdict, "few-clusters" if n_clusters == 9 else "")
+    assert ruling.n_to_decide == (20 if n_clusters == 9 else None)
+    against = decide_regression(values, values, 0.5, scale=RATE, clusters=clusters)
+    assert (against.verdict, against.n_to_decide) == (verdict, 20 if n_clusters == 9 else None)
 
 
 @pytest.mark.parametrize(("n", "verdict"), [(19, "manual_review"), (20, "pass")])
@@ -246,3 +353,39 @@ def test_halves_of_the_same_rows_hardly_ever_fail() -> None:
 def test_halves_of_scores_are_decided_like_scores() -> None:
     rng = np.random.default_rng(5)
     assert half_rates(rng.random(2_000), 0.1, scale=SCORE, rng=rng, n_rounds=20).passes == 1
+
+
+# --- how many rows would decide ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_flawless_conversations_are_told_how_many_more_rows_pass(is_exact: bool) -> None:
+    scale, clusters = HARM._replace(is_exact=is_exact), np.repeat(np.arange(40), 3)
+    ruling = decide_limit(np.zeros(120), 0.05, is_floor=False, scale=scale, clusters=clusters)
+    # 120 single rows would pass (59 do), and so it said that one more row was enough
+    assert ruling.verdict == "manual_review"
+    assert ruling.n_to_decide is not None
+    n_clusters = 40 + ruling.n_to_decide // 3
+    for number, verdict in ((n_clusters, "pass"), (n_clusters - 1, "manual_review")):
+        more = np.repeat(np.arange(number), 3)
+        assert decide_limit(np.zeros(len(more)), 0.05, is_floor=False, scale=scale, clusters=more).verdict == verdict
+
+
+def test_an_undecided_percentile_says_how_many_rows_would_decide() -> None:
+    # 2 of 100 above where 5 may be: 98 % against 95 %, Clopper-Pearson's lower bound 0.938382
+    latencies = np.array([100.0] * 98 + [900.0] * 2)
+    ruling = decide_limit(latencies, 500.0, is_floor=False, scale=P95)
+    assert ruling.verdict == "manual_review"
+    side = 0.98 - clopper_pearson(98, 100).lower
+    assert ruling.n_to_decide == math.ceil(100 * (1.511670 * side / 0.03) ** 2 - 100)
+    on_it = decide_limit(np.array([100.0] * 95 + [900.0] * 5), 500.0, is_floor=False, scale=P95)
+    assert (on_it.verdict, on_it.n_to_decide) == ("manual_review", None)
+
+
+def test_an_undecided_loss_of_a_percentile_says_how_many_rows_would_decide() -> None:
+    before = np.linspace(90, 110, 60)
+    # ln(0.025) / ln(0.95) = 71.9, so that 72 rows bound a 95th percentile at alpha / 2
+    assert decide_regression(before, before, 5.0, scale=P95).n_to_decide == 12
+    median = Scale("lower", "quantile", 0.0, None, 0.5)
+    ruling = decide_regression(before, before, 1.0, scale=median)
+    assert (ruling.verdict, ruling.n_to_decide is not None and ruling.n_to_decide > 60) == ("manual_review", True)

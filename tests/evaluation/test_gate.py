@@ -180,6 +180,18 @@ def test_before_the_first_release_regressions_are_not_applicable_and_floors_deci
     assert decision.reasons == ("all 1 checks of 1 gates pass; 1 wait for a first release to compare with",)
 
 
+def test_a_baseline_that_nobody_asked_for_is_no_first_release() -> None:
+    asked = Baseline("none", reason="none was asked for")
+    both = verdict(gates(exact_match={"floor": 0.4, "max_regression": 0.08}), SAME, baseline=asked)
+    assert both.reasons == ("all 1 checks of 1 gates pass; 1 wait for a baseline to compare with",)
+    only_margin = verdict(gates(exact_match={"max_regression": 0.08}), SAME, baseline=asked)
+    assert only_margin.verdict == "manual_review"
+    (check,) = only_margin.gates[0].checks
+    assert check.reason == "exact_match: no baseline was asked for, so there is nothing to compare with"
+    assert only_margin.reasons == ("no rule applies: no baseline was asked for, and no gate has a floor or a ceiling",)
+    assert as_json(both)["alpha"] == 0.05
+
+
 def test_nothing_but_margins_before_the_first_release_is_no_pass() -> None:
     assert verdict(MARGIN, suite(exact_match=right(104, 170))).verdict == "manual_review"
 
@@ -336,17 +348,6 @@ def test_a_narrow_failure_among_many_checks_is_left_to_a_person() -> None:
     assert "one failure among 2 checks can be chance" in decision.reasons[0]
 
 
-def test_escalation_halves_the_level_and_names_the_second_look() -> None:
-    rule = {"exact_match": {"floor": wilson(104, 170).lower}}
-    declared = [{"name": "quality", "stage": "quality", "suite": "triage", "metrics": rule}]
-    escalated = evaluation(declared, escalation={"rows": [170, 400]})
-    assert verdict(evaluation(declared), SAME).verdict == "pass"
-    decision = verdict(escalated, SAME)
-    assert decision.verdict == "manual_review"
-    assert "second look is at 400 rows" in decision.reasons[0]
-    assert only(decision).lower == pytest.approx(wilson(104, 170, alpha=0.025).lower)
-
-
 # --- slices -----------------------------------------------------------------------------------------------------
 
 SLICED = evaluation(
@@ -393,6 +394,33 @@ def test_slices_without_a_baseline_that_exists_ask_for_review() -> None:
 
 
 # --- what is written --------------------------------------------------------------------------------------------
+
+
+def test_an_amount_needs_the_largest_value_that_its_gate_declares() -> None:
+    costs = suite(cost_usd=[1e-5] * 170)
+    without = verdict(gates(cost_usd={"ceiling": 1e-3}), costs)
+    assert without.verdict == "manual_review"
+    assert "declare `highest` in gates.yaml" in without.reasons[0]
+    assert verdict(gates(cost_usd={"ceiling": 1e-3, "highest": 1e-2}), costs).verdict == "pass"
+    assert verdict(gates(cost_usd={"max_regression": 1e-3, "highest": 1e-2}), costs, costs).verdict == "pass"
+    beyond = verdict(gates(cost_usd={"ceiling": 1e-3, "highest": 9e-6}), costs)
+    assert "a row lies beyond the `highest`" in beyond.reasons[0]
+
+
+def test_a_perplexity_is_gated_and_shown_as_a_geometric_mean() -> None:
+    rows = suite(gold_perplexity=[2.0] * 100 + [8.0] * 100)
+    decision = verdict(gates(gold_perplexity={"ceiling": 5.0, "max_regression": 1.0, "highest": 100}), rows, rows)
+    assert decision.verdict == "pass"
+    assert [check.value for check in decision.gates[0].checks] == pytest.approx([4.0, 4.0])  # sqrt(2 * 8), not 5
+
+
+def test_few_conversations_are_said_to_be_few() -> None:
+    talks = suite(exact_match=[1.0] * 180, clusters=[at % 6 for at in range(180)])
+    decision = verdict(gates(exact_match={"floor": 0.4}), talks)
+    assert decision.verdict == "manual_review"
+    assert (
+        "from fewer than 10 independent conversations (or pairs of twins); about 120 more rows" in decision.reasons[0]
+    )
 
 
 def test_a_decision_is_json_and_the_same_each_time() -> None:

@@ -138,6 +138,17 @@ def test_a_model_that_brings_code_is_refused(copy):
         classify(declared(copy), [""], ["x"])
 
 
+def test_weights_that_compute_no_number_are_one_line(copy):
+    from safetensors.torch import load_file, save_file
+
+    (path,) = copy.glob("*.safetensors")
+    weights = load_file(path)
+    weights["classifier.bias"] = weights["classifier.bias"] * math.nan
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="its weights compute no number for 'toxic'"):
+        classify(declared(copy), [""], ["you are kind"])
+
+
 def test_an_unknown_label_names_the_nearest(model):
     with pytest.raises(ConfigError, match=r"unknown label 'toxik' \(did you mean 'toxic'\?\)"):
         classify(declared(model, label="toxik"), [""], ["x"])

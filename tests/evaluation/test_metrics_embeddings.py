@@ -1,8 +1,11 @@
 """Semantic similarity with the real packaged model, and the chunks that make a killed run repeat itself exactly."""
 
+import math
+
 import pytest
 
-from pipelines.evaluation.embeddings import CHUNK, by_chunk, semantic_similarity
+from pipelines.core.errors import ConfigError
+from pipelines.evaluation.embeddings import CHUNK, by_chunk, cosine, semantic_similarity
 from pipelines.llm.answers import AnswerCache
 
 
@@ -43,6 +46,13 @@ def test_a_second_run_computes_nothing_and_a_broken_chunk_again(tmp_path):
     assert calls == [CHUNK] * 3
     by_chunk(pairs, lengths, identity="another", cache=cache)
     assert calls == [CHUNK] * 5
+
+
+@pytest.mark.parametrize("product", [math.nan, math.inf, -math.inf])
+def test_a_product_that_is_no_number_is_one_line_and_never_a_perfect_score(product):
+    with pytest.raises(ConfigError, match=r"computed -?(nan|inf) instead of a cosine"):
+        cosine(product)
+    assert (cosine(1 + 1e-7), cosine(-1 - 1e-7), cosine(0.5)) == (1.0, -1.0, 0.5)
 
 
 def test_the_order_of_rows_does_not_change_the_batches(tmp_path):

@@ -106,6 +106,7 @@ LOOSENED = [
     ("gates/1", None, "exact_match: floor 0.4 removed"),
     ("gates/3/metrics/injection_obedience_rate/ceiling", 0.9, "ceiling raised from"),
     ("gates/3/metrics/injection_obedience_rate/exact", False, "measured by narrower bounds"),
+    ("gates/5/metrics/cost_usd/highest", 0.002, "narrower bounds (highest: from 0.01 to 0.002)"),
     ("slices", [], "slices of suite 'triage', exact_match: no longer compared"),
     ("slices/0/max_regression", 0.5, "max_regression raised from"),
     ("slices/0/false_discovery_rate", 0.001, "false_discovery_rate lowered"),
@@ -113,7 +114,6 @@ LOOSENED = [
     ("alpha", 0.01, "alpha: lowered from 0.05 to 0.01"),
     ("max_missing_rate", 0.2, "max_missing_rate: raised"),
     ("max_age_days", 999, "max_age_days: raised"),
-    ("escalation", {"rows": [10, 20]}, "escalation: changed"),
 ]
 
 

@@ -64,7 +64,7 @@ def shrink(project: Path) -> None:
     path.write_text("".join(lines[index] for index in sorted(kept)))
     gates = project / "gates.yaml"
     text = gates.read_text()
-    for rule, limit in (("floor", "0.4"), ("ceiling", "0.7"), ("max_regression", "0.5")):
+    for rule, limit in (("floor", "0.4"), ("ceiling", "0.7"), ("max_regression", "0.5"), ("highest", "0.9")):
         text = re.sub(rf"{rule}: 0\.\d+", f"{rule}: {limit}", text)
     gates.write_text(text)
 
@@ -174,6 +174,10 @@ BREAKS = [
     ("gates.yaml", "max_regression: 0.08", "max_regression: 1", "max_regression: 1 is the whole range of exact_match"),
     ("gates.yaml", "ceiling: 0.001", "ceiling: 0.001, exact: true", "exact: exact bounds are for rates of yes or no"),
     ("params.yaml", "requests: 60", "requests: 58", "needs 59 requests to be bounded, params.yaml declares latency.re"),
+    ("gates.yaml", "max_regression: 0.08", "max_regression: 0", "a loss below 0, even if none changes; no number of"),
+    ("gates.yaml", "ttft_p95_ms: {ceiling: 5000}", "ttft_p95_ms: {max_regression: 50}", "needs 72 requests to be"),
+    ("gates.yaml", "ceiling: 0.001, highest: 0.01", "ceiling: 0.001", "cost_usd: `highest` is needed: no sample"),
+    ("gates.yaml", "{ceiling: 0.2}", "{ceiling: 0.2, highest: 1}", "highest: has no use for injection_obedience_rate"),
     ("params.yaml", "    dataset: reply", "    dataset: repl", "suites.reply.dataset: unknown data set 'repl' (did yo"),
     ("params.yaml", "    model: base", "    model: bas", "suites.reply.model: unknown model 'bas' (did you mean 'base"),
     ("params.yaml", "  base: base", "  base: bass", "train.base: unknown model 'bass' (did you mean 'base'?)"),
@@ -266,6 +270,27 @@ def test_a_small_regression_margin_warns_with_the_rows_it_needs(project: Path) -
     (warning,) = find(project).warnings
     assert warning.startswith("gates.yaml:17: evaluation.gates[1].metrics.exact_match.max_regression: about ")
     assert "0.03 needs 687, so expect manual reviews" in warning
+
+
+def test_a_score_of_fewer_than_twenty_rows_cannot_pass(project: Path) -> None:
+    edit(project / "params.yaml", "    model: base\n", "    model: base\n    max_rows: 19\n")
+    (line,) = said(project, "semantic_similarity.floor")
+    assert "about 19 examples, even all perfect, do not prove floor 0.3; at least 20 are needed" in line
+
+
+def test_a_gate_over_few_conversations_cannot_pass(project: Path) -> None:
+    path = project / "data/reply.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**row, "talk": f"t{at % 6}"}) + "\n" for at, row in enumerate(rows)))
+    edit(project / "params.yaml", "    answer: reply\n", "    answer: reply\n    group: talk\n")
+    lines = said(project, "cannot pass")
+    # 80 rows in six conversations, of two sizes; what else cannot pass has lost its rows to no conversation
+    assert any("about 80 examples from 5 conversations" in line and "floor" in line for line in lines), lines
+
+
+def test_a_largest_value_below_the_ceiling_is_a_warning(project: Path) -> None:
+    edit(project / "gates.yaml", "highest: 0.01", "highest: 0.0005")
+    assert any("a ceiling of 0.001 always passes" in line for line in find(project).warnings)
 
 
 def test_a_gate_on_a_judge_without_calibration_warns(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ def estimate(
     quantile: float | None = None,
     clusters: Clusters = None,
     doubt: float = 0.0,
+    is_log: bool = False,
     alpha: float = 0.05,
 ) -> Estimate:
     """Estimate one metric over rows.
@@ -57,9 +59,17 @@ def estimate(
         quantile: Which one, for kind `quantile`.
         clusters: Number of the cluster per row, if rows depend on each other.
         doubt: By how much filled-in rows could differ from the truth, all summed up; it matters with clusters only.
+        is_log: The mean of the logarithms, given back as the geometric mean; for a `continuous` metric above 0.
         alpha: Level of each of the two one-sided bounds.
     """
     n = len(values)
+    if is_log:
+        logs = [None if end is None else math.log(end) for end in (low, high)]
+        found = estimate(
+            np.log(values), kind=kind, low=logs[0], high=logs[1], clusters=clusters, doubt=doubt, alpha=alpha
+        )
+        value, lower, upper = (raised(part) for part in found[:3])
+        return Estimate(value, lower, upper, n, f"log-{found.method}")
     if kind == "quantile":
         assert quantile is not None, "a quantile metric declares its quantile"
         bounds = order_bounds(values, quantile, alpha=alpha)
@@ -73,9 +83,22 @@ def estimate(
         bounds = mean_bell(values, low, high, clusters, doubt).bounds(alpha)
         method = "student-t" if low is None or high is None else "pseudo-rows"
     if clusters is not None:
-        bounds = widest(bounds, spread(values, clusters, doubt=doubt).bell.bounds(alpha))
+        ends = ends_of(kind, low, high)
+        bounds = widest(bounds, spread(values, clusters, ends=ends, doubt=doubt).bell.bounds(alpha))
         method = f"clustered-{method}"
     return Estimate(mean, *clipped(bounds, low, high), n, method)
+
+
+def raised(logarithm: float) -> float:
+    """Return what has this logarithm; infinity where no number is large enough."""
+    return math.exp(logarithm) if logarithm < 709 else math.inf  # exp(710) overflows
+
+
+def ends_of(kind: Kind, low: float | None, high: float | None) -> tuple[float, float] | None:
+    """Return the smallest and the largest value of a row, or None where one of them is open."""
+    if kind == "binary":
+        return 0.0, 1.0
+    return None if low is None or high is None else (float(low), float(high))
 
 
 def clipped(bounds: Interval, low: float | None, high: float | None) -> Interval:

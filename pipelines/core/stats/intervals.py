@@ -123,9 +123,21 @@ def shrunken(mean: float, variance: float, n: float, low: float, high: float) ->
         low: Smallest possible value.
         high: Largest possible value.
     """
-    rows = n + 2
-    centre = (n * mean + low + high) / rows
-    squares = n * (variance + (mean - centre) ** 2) + (low - centre) ** 2 + (high - centre) ** 2
+    return with_rows(mean, variance, n, low, high)
+
+
+def with_rows(mean: float, variance: float, n: float, *added: float) -> Bell:
+    """Describe the mean of values after adding rows that nobody measured, by the normal distribution.
+
+    Args:
+        mean: Of the rows.
+        variance: Mean squared deviation of the rows (divided by n).
+        n: Rows; a fraction where they are clustered.
+        added: Value of each added row, at least one.
+    """
+    rows = n + len(added)
+    centre = (n * mean + sum(added)) / rows
+    squares = n * (variance + (mean - centre) ** 2) + sum((value - centre) ** 2 for value in added)
     return Bell(centre, math.sqrt(squares / (rows - 1) / rows))
 
 

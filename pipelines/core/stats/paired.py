@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from pipelines.core.stats.clusters import spread
-from pipelines.core.stats.estimate import Clusters
-from pipelines.core.stats.intervals import Bell, Interval, shrunken, student, widest, z_score
+from pipelines.core.stats.estimate import Clusters, ends_of
+from pipelines.core.stats.intervals import Bell, Interval, student, widest, with_rows, z_score
 
 Floats = NDArray[np.float64]
 
@@ -120,6 +120,7 @@ def paired_gain(
     high: float | None = None,
     clusters: Clusters = None,
     doubt: float = 0.0,
+    has_tail: bool = False,
     margin: float = 0.0,
     alpha: float = 0.05,
 ) -> Gain:
@@ -134,13 +135,21 @@ def paired_gain(
         high: Largest possible value, if there is one.
         clusters: Number of the cluster per row, if rows depend on each other.
         doubt: By how much filled-in values could differ from the truth, all summed up; it matters with clusters only.
+        has_tail: Rare rows near the largest value are to be expected, as of costs.
         margin: Loss that is tolerated, for the p-value.
         alpha: Level of each bound.
     """
     differences = candidate - baseline if direction == "higher" else baseline - candidate
     n, mean = len(differences), float(differences.mean())
     gains, losses = int((differences > 0).sum()), int((differences < 0).sum())
-    found = None if clusters is None else spread(differences, clusters, doubt=doubt)
+    # A binary metric's differences reach from -1 to 1, whatever range is declared.
+    ends = ends_of(kind, low, high)
+    width = None if ends is None else ends[1] - ends[0]
+    found = (
+        None
+        if clusters is None
+        else spread(differences, clusters, ends=None if width is None else (-width, width), doubt=doubt)
+    )
     rows = float(n) if found is None else found.n_effective
     if kind == "binary" and bool(np.isin(differences, (-1.0, 0.0, 1.0)).all()):
         share = rows / n
@@ -149,8 +158,9 @@ def paired_gain(
         p_value = max(score, bonett_price(gains * share, losses * share, rows).p_at_least(-margin))
         method = "tango+bonett-price"
     else:
-        bell = _mean_bell(differences, candidate, baseline, rows, low, high)
-        bounds, p_value = bell.bounds(alpha), bell.p_at_least(-margin)
+        bells = _mean_bells(differences, candidate, baseline, rows, low, high, has_tail)
+        bounds = widest(*(bell.bounds(alpha) for bell in bells))
+        p_value = max(bell.p_at_least(-margin) for bell in bells)
         method = "paired-student-t" if low is None or high is None else "paired-pseudo-rows"
     if found is not None:
         bounds = widest(bounds, found.bell.bounds(alpha))
@@ -160,14 +170,27 @@ def paired_gain(
     return Gain(mean, lower, upper, n, method, p_value, (gains + losses) / n)
 
 
-def _mean_bell(
-    differences: Floats, candidate: Floats, baseline: Floats, rows: float, low: float | None, high: float | None
-) -> Bell:
+def _mean_bells(
+    differences: Floats,
+    candidate: Floats,
+    baseline: Floats,
+    rows: float,
+    low: float | None,
+    high: float | None,
+    has_tail: bool,
+) -> tuple[Bell, ...]:
+    """Describe a mean difference: with pseudo-rows at both ends of the range and, of a tail, at each end alone.
+
+    Both ends together do not move the mean, so that a few rows which lose everything passed on the margin 9.7 % of
+    the time (3 % of 224 rows); one at the losing end alone leaves 7 %.
+    """
     mean, variance = float(differences.mean()), float(differences.var())
     if low is not None and high is not None:
-        return shrunken(mean, variance, rows, float(low - high), float(high - low))
+        width = float(high - low)
+        added = [(-width, width), *([(-width,), (width,)] if has_tail else [])]
+        return tuple(with_rows(mean, variance, rows, *ends) for ends in added)
     scale = float(np.abs(candidate).mean() + np.abs(baseline).mean()) / 2
-    return student(mean, variance, len(differences), scale=scale)
+    return (student(mean, variance, len(differences), scale=scale),)
 
 
 def quantile_gain(candidate: Interval, baseline: Interval) -> Interval:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from pipelines.core.stats.intervals import clopper_pearson, wilson, z_score
+from pipelines.core.stats.intervals import clopper_pearson, shrunken, wilson, z_score
 
 # A gate that needs more rows than this is said to need too many, not how many.
 MOST_ROWS = 1_000_000
@@ -83,6 +84,44 @@ def rows_to_bound_zero(limit: float, *, alpha: float = 0.05, is_exact: bool = Tr
     return None if needed > MOST_ROWS else math.ceil(needed - 1e-9)
 
 
+def clusters_to_bound_zero(limit: float, *, alpha: float = 0.05, is_exact: bool = True) -> int | None:
+    """Return the clusters in none of which a row may be flagged to show that the rate is at most `limit`.
+
+    Rows of a cluster may all come from what they share, so that each counts once; the standard error between clusters
+    has a pseudo-cluster at each end and Student's t, and is the wider one: 66 for 0.05 where 59 single rows do.
+
+    Args:
+        limit: A rate, 0 to 1.
+        alpha: Level of the bound.
+        is_exact: Clopper-Pearson instead of Wilson bounds.
+
+    Returns:
+        None if no affordable number of clusters shows it.
+    """
+    if limit >= 1:
+        return 2
+    bound = clopper_pearson if is_exact else wilson
+
+    def is_shown(count: int) -> bool:
+        between = shrunken(0.0, 0.0, count, 0.0, 1.0)._replace(degrees=count - 1)
+        return max(bound(0, count, alpha=alpha).upper, between.bounds(alpha).upper) <= limit
+
+    return smallest(is_shown, least=2)
+
+
+def smallest(suffices: Callable[[int], bool], *, least: int = 1, most: int = MOST_ROWS) -> int | None:
+    """Return the smallest number, up to `most`, that suffices, by bisection; None if that does not."""
+    if not suffices(most):
+        return None
+    low, high = least - 1, least
+    while not suffices(high):
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
+
+
 def can_pass(limit: float, n: int, *, is_floor: bool, alpha: float = 0.05, is_exact: bool = False) -> bool:
     """Tell whether n flawless rows would pass a binary gate: if not, the gate cannot pass at all.
 
@@ -97,8 +136,3 @@ def can_pass(limit: float, n: int, *, is_floor: bool, alpha: float = 0.05, is_ex
         return False
     bound = clopper_pearson if is_exact else wilson
     return bound(n, n, alpha=alpha).lower >= limit if is_floor else bound(0, n, alpha=alpha).upper <= limit
-
-
-def alpha_per_look(alpha: float, n_looks: int) -> float:
-    """Return the level of each of several looks at growing data (Bonferroni): alpha / 2 for two looks."""
-    return alpha / n_looks

@@ -12,7 +12,7 @@ from pipelines.core.stats import judges, power
 from pipelines.core.stats.estimate import Clusters
 from pipelines.core.stats.intervals import Interval
 from pipelines.core.stats.paired import Gain, paired_gain, quantile_gain
-from pipelines.core.stats.quantiles import order_bounds, order_statistic
+from pipelines.core.stats.quantiles import order_bounds, order_statistic, rows_needed
 from pipelines.core.stats.rules import (
     FEWEST_CONTINUOUS,
     Ruling,
@@ -22,6 +22,8 @@ from pipelines.core.stats.rules import (
     both,
     detectable,
     ends,
+    hindrance,
+    rows_for_clusters,
     undecided,
 )
 
@@ -55,7 +57,7 @@ def decide_regression(
     known = ~is_missing
     plain = _regression_once(candidate[known], baseline[known], margin, scale, at(clusters, known), alpha)
     if known.all():
-        return _with_rows_to_margin(plain, margin, scale, alpha)
+        return _with_rows_to_margin(plain, margin, scale, clusters, alpha)
     extremes = ends(scale)
     if extremes is None:
         return undecided(plain, int(is_missing.sum()))
@@ -86,7 +88,9 @@ def _regression_once(
     verdict: Verdict = "pass" if found.lower > -margin else "fail" if is_fail else "manual_review"
     if scale.kind == "continuous" and found.n < FEWEST_CONTINUOUS:
         verdict = "manual_review"
-    return Ruling(verdict, found.value, found.lower, found.upper, found.n, 0, found.method, found.p_value)
+    because = hindrance([candidate, baseline], scale, clusters)
+    ruling = Ruling(verdict, found.value, found.lower, found.upper, found.n, 0, found.method, found.p_value)
+    return ruling._replace(verdict="manual_review", hindrance=because) if because else ruling
 
 
 def gain_of(
@@ -101,6 +105,8 @@ def gain_of(
 ) -> Gain:
     """Estimate the paired gain of complete rows, corrected for the judge's errors where the metric is judged."""
     assert scale.kind != "quantile", "quantiles have no pairs"
+    if scale.is_log:
+        return _gain_of_geometric_means(candidate, baseline, scale, clusters, margin, alpha, doubt)
     found = paired_gain(
         candidate,
         baseline,
@@ -110,6 +116,7 @@ def gain_of(
         high=scale.high,
         clusters=clusters,
         doubt=doubt,
+        has_tail=scale.has_tail,
         margin=margin,
         alpha=alpha,
     )
@@ -118,15 +125,40 @@ def gain_of(
     return judges.corrected_gain(found, scale.agreement, margin=margin, alpha=alpha)
 
 
-def _with_rows_to_margin(ruling: Ruling, margin: float, scale: Scale, alpha: float) -> Ruling:
+def _gain_of_geometric_means(
+    candidate: Floats, baseline: Floats, scale: Scale, clusters: Clusters, margin: float, alpha: float, doubt: float
+) -> Gain:
+    """Estimate the gain in a geometric mean G by the mean of G (1 + log x - log G) on each side (delta method)."""
+    assert scale.low, "a metric with logarithms is above 0"
+    logs = [np.log(np.maximum(side, scale.low)) for side in (candidate, baseline)]
+    means = [math.exp(float(side.mean())) for side in logs]
+    now, then = (mean * (1 + side - side.mean()) for side, mean in zip(logs, means, strict=True))
+    width = None if scale.high is None else max(means) * math.log(scale.high / scale.low)
+    found = gain_of(
+        now,
+        then,
+        scale=scale._replace(is_log=False, low=None if width is None else 0.0, high=width),
+        clusters=clusters,
+        margin=margin,
+        alpha=alpha,
+        doubt=0.0 if width is None or scale.high is None else doubt * width / (scale.high - scale.low),
+    )
+    # The width of the tangent is none of the geometric mean's, so that a bound clipped to it says nothing.
+    lower = -math.inf if width is not None and found.lower <= -width else found.lower
+    return found._replace(lower=lower, method=f"log-{found.method}")
+
+
+def _with_rows_to_margin(ruling: Ruling, margin: float, scale: Scale, clusters: Clusters, alpha: float) -> Ruling:
     half_width = max(ruling.upper - ruling.value, ruling.value - ruling.lower)
     seen = detectable(half_width, alpha)
-    if ruling.verdict != "manual_review":
+    if ruling.verdict != "manual_review" or ruling.hindrance in ("no-range", "beyond-range"):
         return ruling._replace(smallest_detectable=seen)
     side = ruling.value - ruling.lower if ruling.value >= -margin else ruling.upper - ruling.value
     more = power.rows_to_decide(ruling.n, side, abs(ruling.value + margin), alpha=alpha)
     if scale.kind == "continuous" and ruling.n < FEWEST_CONTINUOUS:
         more = max(more or 0, FEWEST_CONTINUOUS - ruling.n)
+    if lacking := rows_for_clusters(ruling.n, clusters):
+        more = max(more or 0, lacking)
     return ruling._replace(n_to_decide=more, smallest_detectable=seen)
 
 
@@ -156,7 +188,13 @@ def _quantile_regression(candidate: Floats, baseline: Floats, margin: float, sca
     now, then = (order_statistic(side[~np.isnan(side)], quantile) for side in (candidate, baseline))
     gain = then - now if scale.direction == "lower" else now - then
     n_missing = int(np.isnan(candidate).sum() + np.isnan(baseline).sum())
-    return Ruling(verdict, gain, lower, upper, len(candidate), n_missing, "order-statistics", p_value)
+    ruling = Ruling(verdict, gain, lower, upper, len(candidate), n_missing, "order-statistics", p_value)
+    if verdict != "manual_review" or n_missing:
+        return ruling
+    side = gain - lower if gain >= -margin else upper - gain
+    more = power.rows_to_decide(ruling.n, side, abs(gain + margin), alpha=alpha / 2)
+    lacking = max(rows_needed(tail, alpha=alpha / 2) for tail in (quantile, 1 - quantile)) - ruling.n
+    return ruling._replace(n_to_decide=lacking if lacking > 0 and not math.isfinite(side) else more)
 
 
 def _smallest_level(rejects: Callable[[float], bool], alpha: float) -> float:

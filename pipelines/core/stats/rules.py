@@ -7,11 +7,13 @@ times the same is decided.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.core.stats.clusters import FEWEST_CLUSTERS, effective_clusters
 from pipelines.core.stats.estimate import Clusters, Kind
 from pipelines.core.stats.intervals import z_score
 from pipelines.core.stats.judges import Agreement
@@ -19,6 +21,7 @@ from pipelines.core.stats.power import smallest_detectable
 
 Floats = NDArray[np.float64]
 Verdict = Literal["pass", "fail", "manual_review", "error", "not_applicable"]
+Hindrance = Literal["", "few-clusters", "no-range", "beyond-range"]
 
 # Below, a normal interval of a mean is not to be trusted, and a person decides.
 FEWEST_CONTINUOUS = 20
@@ -34,6 +37,8 @@ class Scale(NamedTuple):
         high: Largest possible value, if there is one.
         quantile: Which one, for kind `quantile`.
         is_exact: Clopper-Pearson instead of Wilson bounds.
+        is_log: Rows are averaged on the logarithmic scale: the metric is their geometric mean.
+        has_tail: The largest value is a gate's and not the metric's own, so that rare rows near it are to be expected.
         agreement: How the judge that gave the values agrees with people, for a judged rate.
     """
 
@@ -43,6 +48,8 @@ class Scale(NamedTuple):
     high: float | None = None
     quantile: float | None = None
     is_exact: bool = False
+    is_log: bool = False
+    has_tail: bool = False
     agreement: Agreement | None = None
 
 
@@ -61,6 +68,7 @@ class Ruling(NamedTuple):
         n_to_decide: More rows that would decide; None if none is needed or no affordable number would do.
         smallest_detectable: Distance from the limit at which 80 % of such evaluations would decide; None if unknown.
         is_split: Whether the missing rows alone keep the rule from being decided.
+        hindrance: What else keeps the rows from deciding: too few clusters, no declared range, or a row beyond it.
     """
 
     verdict: Verdict
@@ -74,6 +82,7 @@ class Ruling(NamedTuple):
     n_to_decide: int | None = None
     smallest_detectable: float | None = None
     is_split: bool = False
+    hindrance: Hindrance = ""
 
 
 def detectable(half_width: float, alpha: float) -> float | None:
@@ -99,6 +108,7 @@ def both(known: Ruling, bad: Ruling, good: Ruling, n_missing: int) -> Ruling:
         n_missing=n_missing,
         p_value=max(bad.p_value, good.p_value),
         is_split=not is_agreed,
+        hindrance=bad.hindrance or good.hindrance,
     )
 
 
@@ -107,6 +117,37 @@ def undecided(known: Ruling, n_missing: int) -> Ruling:
     return known._replace(
         verdict="manual_review", n=known.n + n_missing, n_missing=n_missing, p_value=1.0, is_split=True
     )
+
+
+def hindrance(sides: Sequence[Floats], scale: Scale, clusters: Clusters) -> Hindrance:
+    """Say what keeps complete rows from deciding, whatever their interval says.
+
+    No sample bounds the mean of values without a largest one (Bahadur & Savage 1956): a rare huge value that it
+    happens to lack is not seen in it. And a few clusters say nothing about how clusters differ.
+
+    Args:
+        sides: Values per row, of the candidate and, for a regression, of the baseline, none missing.
+        scale: What values the metric can take.
+        clusters: Number of the cluster per row, if rows depend on each other.
+    """
+    if clusters is not None and effective_clusters(clusters) < FEWEST_CLUSTERS:
+        return "few-clusters"
+    if scale.kind != "continuous":
+        return ""
+    if scale.low is None or scale.high is None:
+        return "no-range"
+    low, high = scale.low, scale.high
+    slack = 1e-9 * (high - low)
+    is_beyond = any(bool(((values < low - slack) | (values > high + slack)).any()) for values in sides)
+    return "beyond-range" if is_beyond else ""
+
+
+def rows_for_clusters(n: int, clusters: Clusters) -> int:
+    """Return how many more rows make the fewest clusters that decide, in clusters as large as these; at least 0."""
+    if clusters is None:
+        return 0
+    effective = effective_clusters(clusters)
+    return max(0, math.ceil((FEWEST_CLUSTERS - effective) * n / effective - 1e-9))
 
 
 def at(clusters: Clusters, chosen: NDArray[np.bool_]) -> Clusters:

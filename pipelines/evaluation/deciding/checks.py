@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pipelines.core.gates import Evaluation, Rule
 from pipelines.core.stats.judges import corrected_rate
 from pipelines.core.stats.limits import decide_limit
-from pipelines.core.stats.power import alpha_per_look
 from pipelines.core.stats.quantiles import order_statistic
 from pipelines.core.stats.regressions import decide_regression
 from pipelines.core.stats.rules import Ruling, Scale, Verdict
@@ -109,11 +108,11 @@ def _absolute(
         return check._replace(reason=complaint)
     scale, caveat = _scale(suite, metric, rule, evidence, results)
     ruling = decide_limit(
-        rows.values, limit, is_floor=kind == "floor", scale=scale, clusters=rows.clusters, alpha=alpha(rules)
+        rows.values, limit, is_floor=kind == "floor", scale=scale, clusters=rows.clusters, alpha=rules.alpha
     )
     check = check._replace(
         verdict=ruling.verdict,
-        reason=reasons.of_limit(metric, kind, limit, ruling) + _escalation(results, ruling, rules),
+        reason=reasons.of_limit(metric, kind, limit, ruling),
         value=_finite(ruling.value),
         lower=_finite(ruling.lower),
         upper=_finite(ruling.upper),
@@ -128,8 +127,8 @@ def _regression(suite: str, metric: Metric, rule: Rule, evidence: Evidence, rule
     assert margin is not None, "only called for a declared margin"
     check = Check(metric.name, "max_regression", margin, "error", "", metric.direction, metric.unit)
     if evidence.baseline.state == "none":
-        reason = "nothing was ever released, so there is nothing to compare with"
-        return check._replace(verdict="not_applicable", reason=f"{metric.name}: {reason}")
+        reason = f"{metric.name}: {without_baseline(evidence.baseline)}, so there is nothing to compare with"
+        return check._replace(verdict="not_applicable", reason=reason)
     results, then = evidence.results.get(suite), evidence.baseline_results.get(suite)
     if results is None or metric.name not in results.columns:
         return check._replace(reason=_no_rows(suite, metric.name))
@@ -146,12 +145,11 @@ def _regression(suite: str, metric: Metric, rule: Rule, evidence: Evidence, rule
         return _capped(check, obstacle or f"{metric.name}: no row is known on both sides", even_fail=True)
     scale, caveat = _scale(suite, metric, rule, evidence, results)
     ruling = decide_regression(
-        pair.candidate, pair.baseline, margin, scale=scale, clusters=pair.clusters, alpha=alpha(rules)
+        pair.candidate, pair.baseline, margin, scale=scale, clusters=pair.clusters, alpha=rules.alpha
     )
     check = check._replace(
         verdict=ruling.verdict,
-        reason=reasons.of_regression(metric, margin, ruling, evidence.baseline.ref)
-        + _escalation(results, ruling, rules),
+        reason=reasons.of_regression(metric, margin, ruling, evidence.baseline.ref),
         value=_level(pair.candidate, scale),
         baseline_value=_level(pair.baseline, scale),
         gain=_finite(ruling.value),
@@ -162,6 +160,16 @@ def _regression(suite: str, metric: Metric, rule: Rule, evidence: Evidence, rule
     for cap in (obstacle, caveat, _missing_before(pair, metric, rules)):
         check = _capped(check, cap, even_fail=True)
     return _capped(check, _foreign_rows(suite, results), even_fail=False)
+
+
+def without_baseline(baseline: Baseline) -> str:
+    """Say why nothing is compared: nobody asked for it, or nothing was ever released."""
+    return "nothing was ever released" if is_first_release(baseline) else "no baseline was asked for"
+
+
+def is_first_release(baseline: Baseline) -> bool:
+    """Tell whether there is no baseline because nothing was ever released, and not because none was asked for."""
+    return baseline.state == "none" and baseline.reason.startswith("nothing was ever released")
 
 
 def obstacle_to_comparison(suite: str, metric: Metric, evidence: Evidence, rules: Evaluation) -> str:
@@ -191,15 +199,17 @@ def obstacle_to_comparison(suite: str, metric: Metric, evidence: Evidence, rules
     return ""
 
 
-def alpha(rules: Evaluation) -> float:
-    """Return the level of one look."""
-    return rules.alpha if rules.escalation is None else alpha_per_look(rules.alpha, len(rules.escalation.rows))
+def scale_of(metric: Metric, rule: Rule) -> Scale:
+    """Return what values a metric can take, with what a gate declares of it."""
+    is_exact = metric.is_safety if rule.exact is None else rule.exact
+    has_tail = metric.kind == "continuous" and metric.high is None
+    high = rule.highest if has_tail else metric.high
+    return Scale(metric.direction, metric.kind, metric.low, high, metric.quantile, is_exact, metric.is_log, has_tail)
 
 
 def _scale(suite: str, metric: Metric, rule: Rule, evidence: Evidence, results: Results) -> tuple[Scale, str]:
     """Return the metric's scale, and why its judge cannot decide alone (empty if it can, or nobody judges)."""
-    is_exact = metric.is_safety if rule.exact is None else rule.exact
-    scale = Scale(metric.direction, metric.kind, metric.low, metric.high, metric.quantile, is_exact)
+    scale = scale_of(metric, rule)
     if metric.name not in evidence.judged.get(suite, frozenset()):
         return scale, ""
     agreement = agreement_of(results, metric.name)
@@ -217,6 +227,8 @@ def _level(values: Floats, scale: Scale) -> float:
     known = values[~np.isnan(values)]
     if scale.quantile is not None:
         return order_statistic(known, scale.quantile)
+    if scale.is_log:
+        return float(np.exp(np.log(known).mean()))
     if scale.agreement is not None:
         return corrected_rate(float(known.sum()), len(known), scale.agreement).value
     return float(known.mean())
@@ -249,12 +261,6 @@ def _capped(check: Check, cause: str, *, even_fail: bool) -> Check:
         return check
     text = f"{cause}; measured: {check.reason}" if check.reason else cause
     return check._replace(verdict="manual_review", reason=text, n_to_decide=None)
-
-
-def _escalation(results: Results, ruling: Ruling, rules: Evaluation) -> str:
-    if rules.escalation is None or ruling.verdict != "manual_review" or len(results.ids) >= rules.escalation.rows[1]:
-        return ""
-    return f" (the declared second look is at {rules.escalation.rows[1]} rows)"
 
 
 def _common(ruling: Ruling) -> dict[str, Any]:

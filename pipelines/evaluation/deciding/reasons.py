@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 
+from pipelines.core.stats.clusters import FEWEST_CLUSTERS
 from pipelines.core.stats.rules import Ruling
 from pipelines.evaluation.catalogue import Metric
 
@@ -33,7 +34,17 @@ def of_regression(metric: Metric, margin: float, ruling: Ruling, ref: str) -> st
     return f"{gain}: it may be worse by more than {shown}; {_undecided(ruling)}"
 
 
+HINDRANCES = {
+    "few-clusters": f"its rows come from fewer than {FEWEST_CLUSTERS} independent conversations (or pairs of twins)",
+    "no-range": "no sample bounds a mean whose rows have no largest value; declare `highest` in gates.yaml",
+    "beyond-range": "a row lies beyond the `highest` that gates.yaml declares",
+}
+
+
 def _undecided(ruling: Ruling) -> str:
+    if ruling.hindrance:
+        more = f"; about {ruling.n_to_decide:,} more rows would decide" if ruling.n_to_decide else ""
+        return f"undecided: {HINDRANCES[ruling.hindrance]}{more}"
     if ruling.is_split:
         return f"undecided: {ruling.n_missing} of {ruling.n} rows are missing and could decide either way"
     if ruling.n_missing:

@@ -14,7 +14,7 @@ from pipelines.core.stats.regressions import gain_of
 from pipelines.core.stats.rules import Scale, at
 from pipelines.evaluation.catalogue import Metric
 from pipelines.evaluation.deciding import reasons
-from pipelines.evaluation.deciding.checks import Evidence, alpha, obstacle_to_comparison
+from pipelines.evaluation.deciding.checks import Evidence, obstacle_to_comparison
 from pipelines.evaluation.deciding.pairs import metric_pair
 from pipelines.evaluation.results import Results
 
@@ -62,7 +62,7 @@ def compare_slices(evidence: Evidence, rules: Evaluation) -> tuple[list[SliceRes
         if metric.name not in results.columns:
             why.append(f"slices of {rule.suite}: {metric.name} was not measured")
             continue
-        compared = _compare(rule, metric, results, baseline, alpha(rules))
+        compared = _compare(rule, metric, results, baseline, rules.alpha)
         found += compared
         why += [_sentence(one, metric, rule) for one in compared if one.flagged]
     return found, why
@@ -71,7 +71,7 @@ def compare_slices(evidence: Evidence, rules: Evaluation) -> tuple[list[SliceRes
 def _compare(rule: SliceRule, metric: Metric, results: Results, baseline: Results, level: float) -> list[SliceResult]:
     pair = metric_pair(results, baseline, metric.name)
     slices = _slices_of(pair.ids, results, baseline)
-    scale = Scale(metric.direction, metric.kind, metric.low, metric.high)
+    scale = Scale(metric.direction, metric.kind, metric.low, metric.high, is_log=metric.is_log)
     # Missing rows are taken as bad as can be, since a flag costs no more than a look.
     candidate, before = pair.candidate, pair.baseline
     if metric.low is not None and metric.high is not None:

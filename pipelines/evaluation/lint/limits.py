@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from pipelines.core.gates import Evaluation, Gate, Gates, Rule
+from pipelines.core.gates import Gate, Gates, Rule
 from pipelines.core.params import Params
 from pipelines.core.source import Key
 from pipelines.evaluation.catalogue import LATENCY_METRICS, LATENCY_SUITE, METRICS, Metric, of_suite
-from pipelines.evaluation.lint.project import File, Finding, Project, Rows
-from pipelines.evaluation.lint.sample import rows_of_metric
+from pipelines.evaluation.lint.project import File, Finding, Project
+from pipelines.evaluation.lint.sample import clusters_of_metric, rows_of_metric
 
 # Share of rows that are assumed to change between two models when nothing is known about them.
 FLIP_RATE = 0.1
-MOST_ROWS = 1 << 20  # beyond which no number of rows is worth naming
+MOST_ROWS = 1 << 17  # beyond which no number of rows is worth naming
 
 
 def check_limits(project: Project, params: File[Params], gates: File[Gates]) -> Iterator[Finding]:
@@ -26,14 +26,15 @@ def check_limits(project: Project, params: File[Params], gates: File[Gates]) -> 
             if metric is None:
                 continue
             key: tuple[Key, ...] = ("evaluation", "gates", index, "metrics", name)
-            wrong = [*_check_sides(gates, key, metric, rule), *_check_range(gates, key, metric, rule)]
+            checks = (_check_sides, _check_range, _check_highest)
+            wrong = [finding for check in checks for finding in check(gates, key, metric, rule)]
             yield from wrong
             if metric.name == "cost_usd":
                 yield from _check_price(params, gates, (*key, "ceiling"), gate)
             n = rows_of_metric(params.model, project.rows, gate.suite, name)
             if n is not None and not any(finding.is_error for finding in wrong):
-                yield from _check_reach(gates, key, metric, rule, n)
-    yield from _check_escalation(params.model, project.rows, gates)
+                n_clusters = min(n, clusters_of_metric(params.model, project.rows, gate.suite, name) or n)
+                yield from _check_reach(gates, key, metric, rule, n, n_clusters)
 
 
 def _metric(params: Params, gate: Gate, name: str) -> Metric | None:
@@ -76,99 +77,97 @@ def _check_price(params: File[Params], gates: File[Gates], key: tuple[Key, ...],
             yield gates.warning(key, f"the price of '{suite.model}' in params.yaml is 0, so this always passes")
 
 
-def _check_reach(gates: File[Gates], key: tuple[Key, ...], metric: Metric, rule: Rule, n: int) -> Iterator[Finding]:
-    evaluation = gates.model.evaluation
+def _check_highest(gates: File[Gates], key: tuple[Key, ...], metric: Metric, rule: Rule) -> Iterator[Finding]:
+    place = (*key, "highest")
+    if metric.kind == "quantile" or metric.high is not None:
+        if rule.highest is not None:
+            why = "a quantile needs none" if metric.kind == "quantile" else f"its largest value is {metric.high:g}"
+            yield gates.error(place, f"has no use for {metric.name}: {why}; remove it")
+    elif rule.highest is None:
+        text = (
+            f"`highest` is needed: no sample bounds a mean of {metric.name} without a largest value, so nothing passes"
+        )
+        yield gates.error(key, text)
+    elif metric.low is not None and rule.highest <= metric.low:
+        yield gates.error(place, f"{rule.highest:g} must be above {metric.low:g}, the smallest value of {metric.name}")
+    elif rule.ceiling is not None and rule.highest <= rule.ceiling:
+        yield gates.warning(place, f"no row is above {rule.highest:g}, so a ceiling of {rule.ceiling:g} always passes")
+
+
+def _check_reach(
+    gates: File[Gates], key: tuple[Key, ...], metric: Metric, rule: Rule, n: int, n_clusters: int
+) -> Iterator[Finding]:
+    alpha = gates.model.evaluation.alpha
     if n < 1:
         yield gates.error(key, "no example has what this metric needs; give the split more rows, or drop the rule")
         return
-    if metric.quantile is not None:
-        from pipelines.core.stats.quantiles import rows_needed
+    for name in ("floor", "ceiling", "max_regression"):
+        limit = getattr(rule, name)
+        if limit is None:
+            continue
 
-        needed = rows_needed(metric.quantile, alpha=evaluation.alpha)
-        if n < needed and rule.ceiling is not None:
-            text = f"needs {needed} requests to be bounded, params.yaml declares latency.requests: {n}"
-            yield gates.error((*key, "ceiling"), text)
-        return
-    for name, limit in (("floor", rule.floor), ("ceiling", rule.ceiling)):
-        if limit is not None and not _passes(metric, rule, name, limit, n, evaluation):
-            more = _rows(lambda rows, a=name, b=limit: _passes(metric, rule, a, b, rows, evaluation))  # type: ignore[misc]
-            cure = f"at least {more} are needed" if more else "no number of examples is enough"
-            text = f"cannot pass: about {n} examples, even all perfect, do not prove {name} {limit:g}; {cure}"
-            yield gates.error((*key, name), text)
-    if rule.max_regression:
-        yield from _check_regression(gates, (*key, "max_regression"), metric, rule.max_regression, n)
+        def passes(rows: int, name: str = name, limit: float = limit) -> bool:
+            return can_pass(metric, rule, name, limit, rows, max(1, rows * n_clusters // n), alpha)
+
+        if not passes(n):
+            yield gates.error((*key, name), _out_of_reach(metric, name, limit, n, n_clusters, passes))
+        elif name == "max_regression" and metric.kind == "binary":
+            yield from _check_power(gates, (*key, name), limit, n)
 
 
-def _check_regression(
-    gates: File[Gates], key: tuple[Key, ...], metric: Metric, margin: float, n: int
-) -> Iterator[Finding]:
+def _out_of_reach(
+    metric: Metric, name: str, limit: float, n: int, n_clusters: int, passes: Callable[[int], bool]
+) -> str:
+    from pipelines.core.stats.power import smallest
+
+    more = smallest(passes, most=MOST_ROWS)
+    if metric.quantile is not None and more:
+        return f"needs {more} requests to be bounded, params.yaml declares latency.requests: {n}"
+    cure = f"at least {more} are needed" if more else "no number of examples is enough"
+    examples = f"about {n} examples" + (f" from {n_clusters} conversations" if n_clusters < n else "")
+    if name == "max_regression":
+        return f"cannot pass: {examples} do not prove a loss below {limit:g}, even if none changes; {cure}"
+    return f"cannot pass: {examples}, even all perfect, do not prove {name} {limit:g}; {cure}"
+
+
+def _check_power(gates: File[Gates], key: tuple[Key, ...], margin: float, n: int) -> Iterator[Finding]:
+    from pipelines.core.stats.power import rows_to_detect, smallest_detectable
+
     alpha = gates.model.evaluation.alpha
-    if metric.low is None or metric.high is None:
-        return
-    if not _passes_unchanged(metric, margin, n, alpha):
-        more = _rows(lambda rows: _passes_unchanged(metric, margin, rows, alpha))
-        cure = f"at least {more} are needed" if more else "no number of examples is enough"
-        text = f"cannot pass: about {n} examples do not prove a loss below {margin:g}, even if none changes; {cure}"
-        yield gates.error(key, text)
-    elif metric.kind == "binary":
-        from pipelines.core.stats.power import rows_to_detect, smallest_detectable
-
-        needed = rows_to_detect(margin, FLIP_RATE, alpha=alpha)
-        if n < needed:
-            detectable = smallest_detectable(math.sqrt(FLIP_RATE / n), alpha=alpha)
-            yield gates.warning(
-                key,
-                f"about {n} examples show a change of {detectable:.3f} or more if {FLIP_RATE:.0%} of them flip; "
-                f"{margin:g} needs {needed}, so expect manual reviews",
-            )
+    needed = rows_to_detect(margin, FLIP_RATE, alpha=alpha)
+    if n < needed:
+        detectable = smallest_detectable(math.sqrt(FLIP_RATE / n), alpha=alpha)
+        yield gates.warning(
+            key,
+            f"about {n} examples show a change of {detectable:.3f} or more if {FLIP_RATE:.0%} of them flip; "
+            f"{margin:g} needs {needed}, so expect manual reviews",
+        )
 
 
-def _passes(metric: Metric, rule: Rule, name: str, limit: float, n: int, evaluation: Evaluation) -> bool:
-    """Tell whether rows that all have the best value pass, by the intervals that the gate uses."""
-    if metric.low is None or metric.high is None:
-        return True
-    from pipelines.core.stats.intervals import clopper_pearson, shrunken, wilson
+def can_pass(metric: Metric, rule: Rule, name: str, limit: float, n: int, n_clusters: int, alpha: float) -> bool:
+    """Tell whether perfect rows, unchanged since the baseline, pass: decided as the gate itself decides.
 
-    is_higher = metric.direction == "higher"
-    if metric.kind == "binary":
-        is_exact = metric.is_safety if rule.exact is None else rule.exact
-        bounds = (clopper_pearson if is_exact else wilson)(n if is_higher else 0, n, alpha=evaluation.alpha)
+    Args:
+        metric: What is gated.
+        rule: As declared.
+        name: `floor`, `ceiling` or `max_regression`.
+        limit: Its value.
+        n: Rows.
+        n_clusters: Clusters of one size that they come from, at most n.
+        alpha: Level of the decision.
+    """
+    import numpy as np
+
+    from pipelines.core.stats.limits import decide_limit
+    from pipelines.core.stats.regressions import decide_regression
+    from pipelines.evaluation.deciding.checks import scale_of
+
+    scale = scale_of(metric, rule)
+    best = scale.high if metric.direction == "higher" else scale.low
+    rows = np.full(n, 0.0 if best is None else best)
+    clusters = np.arange(n, dtype=np.int64) * n_clusters // n if n_clusters < n else None
+    if name == "max_regression":
+        ruling = decide_regression(rows, rows, limit, scale=scale, clusters=clusters, alpha=alpha)
     else:
-        best = metric.high if is_higher else metric.low
-        bounds = shrunken(best, 0.0, n, metric.low, metric.high).bounds(evaluation.alpha)
-    return bounds.lower >= limit if name == "floor" else bounds.upper <= limit
-
-
-def _passes_unchanged(metric: Metric, margin: float, n: int, alpha: float) -> bool:
-    """Tell whether a candidate that answers exactly like the baseline passes."""
-    from pipelines.core.stats.intervals import shrunken
-    from pipelines.core.stats.paired import paired_rates
-
-    width = (metric.high or 0) - (metric.low or 0)
-    is_binary = metric.kind == "binary"
-    bounds = paired_rates(0, 0, n, alpha=alpha) if is_binary else shrunken(0.0, 0.0, n, -width, width).bounds(alpha)
-    return bounds.lower > -margin
-
-
-def _rows(passes: Callable[[int], bool]) -> int | None:
-    """Return the smallest number of rows that passes, by bisection, or None."""
-    if not passes(MOST_ROWS):
-        return None
-    low, high = 0, 1
-    while not passes(high):
-        low, high = high, min(2 * high, MOST_ROWS)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if passes(middle) else (middle, high)
-    return high
-
-
-def _check_escalation(params: Params, rows: dict[str, Rows], gates: File[Gates]) -> Iterator[Finding]:
-    escalation = gates.model.evaluation.escalation
-    if escalation is None:
-        return
-    for suite in {gate.suite: None for gate in gates.model.evaluation.gates if gate.suite in params.suites}:
-        n = rows_of_metric(params, rows, suite, "exact_match")
-        if n is not None and n < escalation.rows[1]:
-            text = f"the second look takes {escalation.rows[1]} rows, suite '{suite}' will have about {n}"
-            yield gates.warning(("evaluation", "escalation", "rows"), text)
+        ruling = decide_limit(rows, limit, is_floor=name == "floor", scale=scale, clusters=clusters, alpha=alpha)
+    return ruling.verdict == "pass"

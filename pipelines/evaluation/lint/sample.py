@@ -43,6 +43,46 @@ def rows_of_metric(params: Params, rows: dict[str, Rows], suite_name: str, metri
     return math.floor(count * kept * share + 1e-6)
 
 
+def clusters_of_metric(params: Params, rows: dict[str, Rows], suite_name: str, metric: str) -> int | None:
+    """Return how many clusters of one size (conversations, pairs of twins) a metric's examples will come from.
+
+    Sizes that differ count as fewer (Kish: the sum of the sizes squared, by the sum of their squares).
+
+    Args:
+        params: The declared parameters.
+        rows: Raw rows per data set.
+        suite_name: A suite, or `latency`.
+        metric: A metric that the suite measures.
+
+    Returns:
+        Clusters, rounded down; None if each example stands alone, or if that cannot be told.
+    """
+    if suite_name == LATENCY_SUITE or _needs(metric) == "twin":
+        return None
+    suite = params.suites[suite_name]
+    dataset = params.datasets.get(suite.dataset)
+    if dataset is None or (dataset.group is None and dataset.twin is None):
+        return None
+    applies = _applies(dataset, suite, metric)
+    members: dict[Any, list[float]] = {}
+    for number, row in rows.get(suite.dataset, ()):
+        if applies(row) and (share := _share(dataset, row, suite.split)):
+            members.setdefault(_cluster(dataset, row, number), []).append(share)
+    if all(len(shares) < 2 for shares in members.values()):
+        return None
+    every = sum(sum(shares) for shares in members.values())
+    squares = sum(sum(shares) * len(shares) for shares in members.values())
+    kept = 1.0 if suite.max_rows is None else min(1.0, suite.max_rows / every)
+    return max(1, math.floor(kept * every**2 / squares + 1e-6))
+
+
+def _cluster(dataset: Dataset, row: Raw, number: int) -> tuple[str, Any]:
+    for kind, column in (("group", dataset.group), ("twin", dataset.twin)):
+        if column and row.get(column) is not None:
+            return kind, str(row[column])
+    return "row", number
+
+
 def _needs(metric: str) -> str:
     return METRICS[metric].needs if metric in METRICS else ""
 

@@ -83,7 +83,7 @@ def _gates(view: View, most: int) -> str:
         "|:--|:--|--:|--:|--:|--:|:--|",
         *(_check_row(gate, check, is_first=check is gate.checks[0]) for gate, check in pairs[:most]),
     ]
-    note = "Intervals: one-sided 95 % bounds on each side. A gain is positive where the candidate is better."
+    note = f"Intervals: {text.bounds(view.alpha)} on each side. A gain is positive where the candidate is better."
     return "\n".join([*lines, "", f"<sub>{note}{_more(len(pairs), most, 'check')}</sub>"])
 
 

@@ -129,7 +129,9 @@ def headline(view: View) -> str:
     if view.verdict == "fail":
         return f"{len(bad)} of {total} {'fails' if len(bad) == 1 else 'fail'} ({named})."
     if view.verdict == "manual_review":
-        return f"Nothing fails, but {len(bad)} of {total} {'is' if len(bad) == 1 else 'are'} undecided ({named})."
+        is_quiet = all(check.verdict != "fail" for _, check in view.checks)
+        whole = "Nothing fails" if is_quiet else "No required check fails"
+        return f"{whole}, but {len(bad)} of {total} {'is' if len(bad) == 1 else 'are'} undecided ({named})."
     return f"No verdict: {len(bad)} of {total} could not be measured ({named})."
 
 
@@ -137,6 +139,8 @@ def baseline_line(baseline: Baseline) -> str:
     """Say what the candidate is compared with; the three states never share their words."""
     if baseline.state == "none" and "nothing is compared" in baseline.reason:
         return "Nothing was measured, so nothing is compared."
+    if baseline.state == "none" and baseline.reason == "none was asked for":
+        return "No baseline was asked for: floors and ceilings decide, and regression rules do not apply."
     if baseline.state == "none":
         return (
             "First release: nothing was ever released, so floors and ceilings decide and regression rules do not apply."
@@ -160,6 +164,11 @@ def _name(baseline: Baseline) -> str:
     if len(baseline.ref) >= 7 and baseline.commit.startswith(baseline.ref):
         return short
     return f"{baseline.ref or 'the baseline'}{f' ({short})' if short else ''}"
+
+
+def bounds(alpha: float | None) -> str:
+    """Name the bounds of the gates by their level, if the decision says it: `one-sided 95 % bounds`."""
+    return "one-sided bounds" if alpha is None else f"one-sided {100 * (1 - alpha):g} % bounds"
 
 
 def to_green(view: View) -> tuple[str, ...]:

@@ -179,6 +179,7 @@ class View(NamedTuple):
     smallest_detectable: tuple[str, ...]
     caps: tuple[str, ...] = ()
     approval: dict[str, str] = {}
+    alpha: float | None = None
 
     @property
     def checks(self) -> tuple[tuple[Gate, Check], ...]:

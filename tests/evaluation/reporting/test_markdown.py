@@ -8,10 +8,11 @@ from markdown_it import MarkdownIt
 
 from pipelines.core.files import write_json
 from pipelines.evaluation import report
+from pipelines.evaluation.reporting import html as report_html
 from pipelines.evaluation.reporting import markdown as report_markdown
 from pipelines.evaluation.reporting.changes import PromptChange, TextChange
 from pipelines.evaluation.reporting.difference import differences
-from pipelines.evaluation.reporting.view import View
+from pipelines.evaluation.reporting.view import Check, Gate, View
 from tests.evaluation.report_run import HOSTILE, write_run
 
 ALERTS = {"pass": "TIP", "fail": "CAUTION", "manual_review": "WARNING", "error": "IMPORTANT"}
@@ -83,6 +84,35 @@ def test_a_baselines_commit_is_said_once_and_as_github_links_it(view: View) -> N
         assert line == f"Compared row by row with {expected}."
     forged = view.baseline._replace(state="fetched", ref="main", commit="@everyone](https://evil.example)")
     assert "https://evil" not in report_markdown.render(view._replace(baseline=forged))
+
+
+def test_a_baseline_that_nobody_asked_for_is_no_first_release(view: View) -> None:
+    asked = view._replace(baseline=view.baseline._replace(state="none", reason="none was asked for"))
+    page = report_markdown.render(asked)
+    assert "No baseline was asked for" in page
+    assert "First release" not in page
+
+
+def test_an_optional_failure_is_not_hidden_behind_an_undecided_check(view: View) -> None:
+    def gate(name: str, required: bool, verdict: str) -> Gate:
+        check = Check("exact_match", "floor", 0.5, verdict, kind="binary", value=0.5, n=100)
+        return Gate(name, "quality", "triage", verdict, required, (check,))
+
+    undecided = gate("quality", True, "manual_review")
+    for other, words in (("fail", "No required check fails, but 1 of"), ("pass", "Nothing fails, but 1 of")):
+        shown = view._replace(verdict="manual_review", gates=(undecided, gate("extra", False, other)))
+        assert words in report_markdown.render(shown).splitlines()[3]
+
+
+@pytest.mark.parametrize(("alpha", "words"), [(0.05, "one-sided 95 %"), (0.01, "one-sided 99 %"), (None, "one-sided")])
+def test_the_level_of_the_bounds_is_the_decisions_own(tmp_path: Path, alpha: float | None, words: str) -> None:
+    folder = write_run(tmp_path, "fail")
+    path = folder / "evaluation/decision.json"
+    write_json(path, {**json.loads(path.read_text()), "alpha": alpha})
+    found = report.collect(folder)
+    assert found.alpha == alpha
+    for page in (report_markdown.render(found), report_html.render(found)):
+        assert f"{words} bounds" in page
 
 
 def test_a_stale_baseline_is_said_right_under_the_verdict(tmp_path: Path) -> None:
