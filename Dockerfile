@@ -21,7 +21,7 @@ RUN --mount=type=bind,source=locks/gateway.txt,target=/build/gateway.txt --mount
 
 FROM interpreter AS gateway
 COPY --from=gateway-environment /opt/venv /opt/venv
-COPY scripts/__init__.py scripts/serve.py /srv/gatehouse/scripts/
+COPY scripts/__init__.py scripts/cost.py scripts/serve.py /srv/gatehouse/scripts/
 COPY pipelines/__init__.py /srv/gatehouse/pipelines/
 COPY pipelines/core /srv/gatehouse/pipelines/core
 COPY pipelines/llm /srv/gatehouse/pipelines/llm

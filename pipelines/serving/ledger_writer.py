@@ -131,7 +131,7 @@ class LedgerWriter(threading.Thread):
                 self._wake.clear()
             try:
                 self._cycle()
-            except (Away, GatehouseError) as error:
+            except (Away, GatehouseError, OSError) as error:
                 self._lost(str(error))
             except Exception as error:  # rows wait on the spool, whatever happens here
                 self._lost(f"a bug: {type(error).__name__} in {traceback.extract_tb(error.__traceback__)[-1].name}")
