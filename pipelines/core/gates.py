@@ -24,7 +24,7 @@ class Rule(Declared):
         default=None, description="Clopper-Pearson instead of Wilson bounds; default: true for safety metrics."
     )
 
-    highest: Annotated[float, Field(gt=0)] | None = Field(
+    highest: Annotated[float, Field(gt=0, le=1e15)] | None = Field(
         default=None,
         description="Largest value that one row can take, for a metric without one of its own (cost, tokens, "
         "perplexity); without it, a person decides.",
