@@ -48,9 +48,10 @@ schema: .venv/ready ## Write schemas/ for editors from the models in code
 lock: .venv/ready ## Resolve the dependencies anew
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(bin)/uv pip compile $(compile) --group dev pyproject.toml -o locks/cpu.txt
 	$(bin)/uv pip compile $(compile) --group dev --group cuda pyproject.toml -o locks/cuda.txt
-	$(bin)/uv pip compile $(compile) --group judging --constraints locks/cpu.txt -o locks/judging.txt
-	$(bin)/uv pip compile $(compile) --group gateway --constraints locks/cpu.txt -o locks/gateway.txt
 	$(bin)/uv pip compile $(compile) --group embedding --no-deps --constraints locks/cpu.txt -o locks/embedding.txt
+	$(bin)/uv pip compile $(compile) --group judging --constraints locks/cpu.txt -o locks/judging.txt
+	cat locks/embedding.txt >> locks/judging.txt
+	$(bin)/uv pip compile $(compile) --group gateway --constraints locks/cpu.txt -o locks/gateway.txt
 
 clean: ## Remove everything that `make run` made, except the environment and the caches
 	rm -rf evaluation models data/prepared data/validation checkpoints .gatehouse

