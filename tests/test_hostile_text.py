@@ -184,6 +184,9 @@ def comment(view: View, text: str) -> str:
     return report_markdown.render(put_everywhere(view, lambda old: f"{text}{old}"))
 
 
+COMPARED = "4f0c2a9d1b7e35f6a8c4d2e1b0a9f8e7d6c5b4a3"
+
+
 def is_dead(markdown: str) -> Page:
     """Hold a whole comment against the model; the marker and the alert of the verdict are ours."""
     assert len(markdown) <= report_markdown.MAX_CHARACTERS
@@ -192,7 +195,8 @@ def is_dead(markdown: str) -> Page:
     alert, rest = rest.split("\n", 1)
     assert re.fullmatch(r"> \[!(TIP|CAUTION|WARNING|IMPORTANT)\]", alert)
     page = render(rest)
-    assert alive(page) == []
+    compared = f"commit in 'Compared row by row with v1.1.0 ({COMPARED})"  # Git's own name, which GitHub links
+    assert [found for found in alive(page) if not found.startswith(compared)] == []
     assert not COMMAND.search(markdown)
     drawn = [attributes.get("lang") for tag, attributes in page.elements if tag == "pre"]
     assert drawn in ([], ["mermaid"])
