@@ -50,8 +50,9 @@ GATES: dict[str, Any] = {
     "evaluation": {
         "gates": [
             {"name": "length", "stage": "quality", "suite": "reply",
-             "metrics": {"completion_tokens": {"ceiling": 12.0, "max_regression": 8.0}}},
-            {"name": "cost", "stage": "performance", "suite": "triage", "metrics": {"cost_usd": {"ceiling": 0.01}}},
+             "metrics": {"completion_tokens": {"ceiling": 12.0, "max_regression": 8.0, "highest": 30.0}}},
+            {"name": "cost", "stage": "performance", "suite": "triage",
+             "metrics": {"cost_usd": {"ceiling": 0.01, "highest": 0.02}}},
         ]
     },
 }  # fmt: skip

@@ -21,10 +21,10 @@ UV = """\
 import os, subprocess, sys
 def main():
     *flags, lock = sys.argv[1:]
-    assert flags == "pip install --quiet --require-hashes --link-mode copy -r".split(), flags
+    assert flags == "pip install --quiet --require-hashes --no-deps --link-mode copy -r".split(), flags
     assert os.environ["VIRTUAL_ENV"] == sys.prefix
     pip = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", os.environ["UV_FIND_LINKS"]]
-    raise SystemExit(subprocess.call([*pip, "--require-hashes", "-r", lock]))
+    raise SystemExit(subprocess.call([*pip, "--require-hashes", "--no-deps", "-r", lock]))
 """
 
 

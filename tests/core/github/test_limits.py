@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -16,6 +16,7 @@ PIECES = st.sampled_from([
 ])  # fmt: skip
 
 
+@example(["- x", "   ```", "x" * 300, "```", "x" * 300, "x" * 300], 600)
 @given(st.lists(PIECES, max_size=80), st.integers(600, 2500))
 def test_whatever_is_cut_fits_and_ends_with_the_last_line_in_sight(pieces: list[str], most: int) -> None:
     text = "\n".join(pieces)
