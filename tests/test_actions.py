@@ -31,8 +31,8 @@ NOUNS = {
 # What reaches the script otherwise than as an argument, and is no value of a caller's that a script would check.
 ASIDE = {"GH_TOKEN": "token", "GATEHOUSE_PYTHON": "python"}
 RECORDS = "pipelines/core/records.py"
-# It names the type of a baseline, whose module reads records, and never asks for one.
-NO_RECORDS = {"noise"}
+# They name the type of a baseline, whose module reads records, and never ask for one.
+NO_RECORDS = {"check", "noise"}
 
 
 def script(verb: str) -> str:
