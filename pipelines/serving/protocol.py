@@ -34,6 +34,16 @@ class Line:
         self.why = 0
 
 
+class Nowhere(list[tuple[bytes, bytes]]):
+    """A list that keeps nothing."""
+
+    def append(self, item: tuple[bytes, bytes]) -> None:
+        """Forget it."""
+
+
+NOWHERE = Nowhere()
+
+
 class JoiningTransport:
     """A transport that sends an answer's head together with the first piece of its body: one system call, not two."""
 
@@ -66,17 +76,16 @@ class GatewayProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._line = Line()
         self._owes: str = "headers"
-        self._n_header_bytes = 0
+        self._n_loose_bytes = 0  # of headers, trailers and chunks' heads, since a body's last byte
         self._write_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = self.loop.call_later(self.slowness.header_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a whole request in one piece sets no timer."""
-        if self._owes == "headers":
-            self._n_header_bytes += len(data)
+        self._n_loose_bytes += len(data)
         super().data_received(data)
-        if self._owes == "headers" and self._n_header_bytes > self.slowness.max_header_bytes:
-            self._end(431, "headers_too_large", "the headers are too large")
+        if self._owes and self._n_loose_bytes > self.slowness.max_header_bytes:
+            self._too_large()
         elif self._owes and self._read_timer is None and not self.transport.is_closing():
             wait_s = self.slowness.header_s if self._owes == "headers" else self.slowness.read_s
             self._read_timer = self.loop.call_later(wait_s, self._too_slow)
@@ -90,15 +99,22 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its headers are there; a body may follow."""
         self._owes = "body"
-        self._n_header_bytes = 0
+        self._n_loose_bytes = 0
         self._stop_read_timer()
         super().on_headers_complete()
+        self.headers = NOWHERE  # trailers are not kept
         if self.scope["method"] != "HEAD":  # whose head nothing follows
             self.cycle.transport = JoiningTransport(self.transport)  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of it; what is no such piece while one is owed counts as headers do."""
+        self._n_loose_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """It is there."""
         self._owes = ""
+        self._n_loose_bytes = 0
         self._stop_read_timer()
         super().on_message_complete()
 
@@ -138,6 +154,12 @@ class GatewayProtocol(HttpToolsProtocol):
             self._line.on_gone()
         else:  # it was answered (401, 413) and goes on sending
             self.transport.close()
+
+    def _too_large(self) -> None:
+        if self._owes == "body" and self.cycle.response_started:  # a second answer would be taken for another's
+            self.transport.close()
+        else:
+            self._end(431, "headers_too_large", "the headers are too large")
 
     def _end(self, status: int, code: str, message: str) -> None:
         if self.transport.is_closing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import socket
@@ -299,6 +300,38 @@ def test_headers_without_end_are_refused(gateway: Running) -> None:
     with connect(gateway.port) as sock:
         sock.sendall(b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * 20_000)
         assert answer(sock).status == 431
+
+
+@pytest.mark.parametrize("key", ["", KEY])
+@pytest.mark.parametrize("blob", [b"a:b\r\n" * 13_000, b"a:" + b"b" * 65_000])
+def test_trailers_without_end_are_refused_and_never_held(gateway: Running, key: str, blob: bytes) -> None:
+    start = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    before = memory(gateway)
+    socks = [connect(gateway.port) for _ in range(8)]
+    for sock in socks:
+        with contextlib.suppress(OSError):
+            sock.sendall(start.encode() + b"Transfer-Encoding: chunked\r\n\r\n0\r\n")
+            for _ in range(20):
+                sock.sendall(blob)
+    time.sleep(0.3)
+    assert memory(gateway) - before < 24 * 2**20
+    for sock in socks:
+        status = 0
+        with sock, contextlib.suppress(OSError):  # it is reset while it still writes
+            status = answer(sock).status
+        assert status in (0, 431 if key else 401)
+
+
+def test_a_chunked_body_with_trailers_is_answered(gateway: Running, upstreams: Upstreams) -> None:
+    upstreams.script()
+    content = json.dumps(BODY).encode()
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in content)
+    with connect(gateway.port) as sock:
+        start = head(0, more="Transfer-Encoding: chunked\r\nConnection: close\r\n").replace(
+            b"Content-Length: 0\r\n", b""
+        )
+        sock.sendall(start + pieces + b"0\r\nAuthorization: Bearer gh-nobody\r\nX-Sum: 1\r\n\r\n")
+        assert answer(sock).status == 200
 
 
 def test_what_is_no_http_is_refused_in_the_same_format(gateway: Running) -> None:
