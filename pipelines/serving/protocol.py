@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -83,7 +84,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; a whole request in one piece sets no timer."""
         self._n_loose_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._owes and self._n_loose_bytes > self.slowness.max_header_bytes:
             self._too_large()
         elif self._owes and self._read_timer is None and not self.transport.is_closing():
@@ -98,6 +100,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its headers are there; a body may follow."""
+        if self.parser.should_upgrade():
+            return  # they come once more, without the offer
         self._owes = "body"
         self._n_loose_bytes = 0
         self._stop_read_timer()
@@ -113,6 +117,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """It is there."""
+        if self.parser.should_upgrade():
+            return
         self._owes = ""
         self._n_loose_bytes = 0
         self._stop_read_timer()
@@ -139,6 +145,32 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as stopped:  # it leaves the body alone
+                if self.parser.get_method() == b"CONNECT":
+                    self.send_400_response("")
+                    return
+                data = self._without_offer() + data[stopped.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("")
+                return
+
+    def _without_offer(self) -> bytes:
+        """Return the head of a request that offers another protocol (h2c, as Java's client does) without the offer."""
+        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b"close" if b"close" in value.lower() else b"keep-alive"
+            if name not in (b"upgrade", b"http2-settings"):
+                lines.append(b"%b: %b\r\n" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"".join(lines) + b"\r\n"
 
     def _stop_read_timer(self) -> None:
         if self._read_timer is not None:
