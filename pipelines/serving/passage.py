@@ -97,19 +97,23 @@ class Passage:
         active = state.project_active
         if limit is not None and active.get(project, 0) >= limit:
             raise busy(f"project {project}", 1)
-        await state.admission.enter()
-        active[project] = active.get(project, 0) + 1
+        active[project] = active.get(project, 0) + 1  # who waits for a place counts too
         try:
-            body = parse(content, exchange.endpoint)
-            route, side = self._route(body, user)
-            if not self.parts.ledger.is_accepting:
-                raise unavailable("the ledger cannot be written; nothing is answered unbooked", "ledger_unavailable")
-            if over := self.parts.budgets.check(project):
-                raise over_budget(over.message, over.retry_after_s, is_unknown=over.is_unknown)
-            await self._converse(self._ask(route, side, body))
+            await state.admission.enter()
+            try:
+                await self._question(parse(content, exchange.endpoint), user)
+            finally:
+                state.admission.leave()
         finally:
             active[project] -= 1
-            state.admission.leave()
+
+    async def _question(self, body: Body, user: bytes) -> None:
+        route, side = self._route(body, user)
+        if not self.parts.ledger.is_accepting:
+            raise unavailable("the ledger cannot be written; nothing is answered unbooked", "ledger_unavailable")
+        if over := self.parts.budgets.check(self.exchange.project):
+            raise over_budget(over.message, over.retry_after_s, is_unknown=over.is_unknown)
+        await self._converse(self._ask(route, side, body))
 
     def _route(self, body: Body, user: bytes) -> tuple[ReadyRoute, Side]:
         exchange, state = self.exchange, self.state
