@@ -249,6 +249,7 @@ def test_a_large_body_without_a_length_is_refused_too(gateway: Running) -> None:
         (b'{"model": "desk", "messages": [{"role": "user", "content": "\\ud800"}]}', "invalid_json"),
         (b"[" * 100_000, "invalid_json"),
         (
+            b'{"model": "desk", "messages": [{"role": "user", "content": ' + b"[" * 300 + b"]" * 300 + b"}]}",
             "invalid_json",
         ),
         (b"[]", "invalid_json"),
