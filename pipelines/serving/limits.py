@@ -68,19 +68,14 @@ class Admission:
 
     def leave(self) -> None:
         """Give the place to who waits longest."""
+        self.n_active -= 1
         if not self._waiting:
-            self.n_active -= 1
             return
         now = asyncio.get_running_loop().time()
         if self._left_at:
             self._interval_s += 0.2 * (min(now - self._left_at, 60.0) - self._interval_s)
         self._left_at = now
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self.n_active -= 1
+        self._fill()
 
     def retry_after_s(self) -> int:
         """Return in how many seconds the queue will probably be through, 1 to 60."""
@@ -89,6 +84,14 @@ class Admission:
     def resize(self, max_active: int, max_queued: int, timeout_s: float) -> None:
         """Take over new limits; nobody who is in is sent away."""
         self.max_active, self.max_queued, self.timeout_s = max_active, max_queued, timeout_s
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._waiting and self.n_active < self.max_active:
+            place = self._waiting.popleft()
+            if not place.done():
+                self.n_active += 1
+                place.set_result(None)
 
     def _give_up(self, place: asyncio.Future[None]) -> None:
         if not place.done():
