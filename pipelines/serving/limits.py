@@ -52,6 +52,8 @@ class Admission:
         if len(self._waiting) >= self.max_queued:
             raise busy(self.what, self.retry_after_s())
         loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._left_at = loop.time()  # how fast places come free is known only while somebody waits
         place = loop.create_future()
         self._waiting.append(place)
         timer = loop.call_later(self.timeout_s, self._give_up, place)
@@ -72,8 +74,7 @@ class Admission:
         if not self._waiting:
             return
         now = asyncio.get_running_loop().time()
-        if self._left_at:
-            self._interval_s += 0.2 * (min(now - self._left_at, 60.0) - self._interval_s)
+        self._interval_s += 0.2 * (min(now - self._left_at, 60.0) - self._interval_s)
         self._left_at = now
         self._fill()
 
