@@ -15,7 +15,7 @@ import pytest
 
 from tests.serving.gateway import KEY, OTHER_KEY, ROOT, Running, declared, upstream
 from tests.serving.inside import ask, make
-from tests.serving.raw import BODY, Answered, get, post, until
+from tests.serving.raw import BODY, Answered, answer, connect, get, post, until
 from tests.serving.upstreams import Upstreams
 
 SPLIT = {
@@ -299,6 +299,20 @@ def test_a_queue_before_the_gateway_is_no_way_around_a_projects_limit(upstreams:
         assert set(gateway.state.project_active.values()) == {0}
 
     asyncio.run(scenario())
+
+
+def test_a_route_of_others_is_not_there(upstreams: Upstreams, tmp_path: Path) -> None:
+    routes = {name: {"tiers": [{"upstream": "small"}]} for name in ("desk", "hidden")}
+    projects = {"first": {}, "second": {"routes": ["desk"]}}
+    running = Running(tmp_path, declared({"small": upstream(upstreams.url)}, routes, projects=projects))
+    try:
+        for key, name, status in ((KEY, "hidden", 200), (OTHER_KEY, "desk", 200), (OTHER_KEY, "hidden", 404)):
+            with connect(running.port) as sock:
+                more = f"Authorization: Bearer {key}\r\nConnection: close\r\n"
+                sock.sendall(f"GET /v1/models/{name} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
+                assert answer(sock).status == status
+    finally:
+        assert running.stop() == 0
 
 
 def test_feedback_needs_a_request_of_the_same_project(gateway: Running) -> None:
