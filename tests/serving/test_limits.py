@@ -97,7 +97,7 @@ def test_an_hour_without_a_queue_makes_nobody_wait_longer(monkeypatch: pytest.Mo
         assert admission.retry_after_s() == 1
         ahead_s += 50  # this while, somebody waits
         admission.leave()
-        assert admission.retry_after_s() == 10
+        assert 10 <= admission.retry_after_s() <= 11
         await waiting
 
     asyncio.run(scenario())
