@@ -31,8 +31,9 @@ class NoFlights:
 
     class _Alone:
         n_followers = 0
+        is_scattered = False
 
-        def land(self, answer: Answer | None) -> None:
+        def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
             pass
 
         async def wait(self) -> Answer | None:

@@ -12,6 +12,7 @@ class SharedFlight:
 
     Attributes:
         n_followers: Who waits now.
+        is_scattered: It ended without an answer that could be shared: who waited asks by itself, all at once.
     """
 
     def __init__(self, flights: SharedFlights, key: bytes) -> None:
@@ -19,17 +20,19 @@ class SharedFlight:
         self._key = key
         self._waiting: dict[asyncio.Future[Answer | None], None] = {}  # in the order in which they came
         self.needs_leader = False
+        self.is_scattered = False
 
     @property
     def n_followers(self) -> int:
         """How many wait."""
         return len(self._waiting)
 
-    def land(self, answer: Answer | None) -> None:
-        """End the call: everybody gets the answer; without one, the first who waits is sent to lead."""
-        if answer is None:
+    def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
+        """End the call: everybody gets the answer; without one, the first who waits is sent to lead, or all are."""
+        if answer is None and not scatters:
             self._call_next()
             return
+        self.is_scattered = scatters
         self._flights.forget(self._key)
         for waiting in self._waiting:
             if not waiting.done():
@@ -37,7 +40,7 @@ class SharedFlight:
         self._waiting.clear()
 
     async def wait(self) -> Answer | None:
-        """Return the leader's answer, or None where the caller has to lead now (or another got there first)."""
+        """Return the leader's answer, or None where the caller has to lead now (or another did, or all do)."""
         waiting: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self._waiting[waiting] = None
         try:

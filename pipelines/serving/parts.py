@@ -42,8 +42,7 @@ class Question(NamedTuple):
     """A request as caches see it.
 
     Attributes:
-        key: Digest of all that decides the answer: endpoint, scope, identity, and the body without what only concerns
-            its delivery.
+        key: Digest of all that decides the answer: endpoint, scope, identity, and the body less what is of delivery.
         route: Name of the route.
         scope: Project or user whose answers these are; never shared beyond it.
         identity: Model digest, prompt digest and rendering of the variant or tier that would answer.
@@ -78,12 +77,14 @@ class Caches(Protocol):
 class Flight(Protocol):
     """One call to an upstream that several equal requests wait for."""
 
+    is_scattered: bool  # there is no answer that could be shared: each follower asks by itself
+
     @property
     def n_followers(self) -> int:
         """How many wait."""
 
-    def land(self, answer: Answer | None) -> None:
-        """End the flight (leader, exactly once); None (no answer to share) sends every follower on its own way."""
+    def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
+        """End the flight (leader, exactly once); None calls a next leader, or scatters the followers."""
 
     async def wait(self) -> Answer | None:
         """Wait for the leader's answer (follower); a follower that is cancelled leaves the others in peace."""
@@ -235,11 +236,7 @@ class Metrics(Protocol):
 
 @dataclass
 class Parts:
-    """What a gateway is put together from. A reload of `serving.yaml` makes new ones and keeps what holds state.
-
-    Attributes:
-        verdict: Answers `/v1/verdict` on the private port: (status, JSON); None without a release.
-    """
+    """What a gateway is put together from; a reload keeps what holds state. `verdict` answers for a release."""
 
     ledger: Ledger
     budgets: Budgets

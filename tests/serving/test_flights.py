@@ -12,12 +12,18 @@ from pipelines.serving.config import Serving
 from pipelines.serving.flights import SharedFlights
 from pipelines.serving.parts import Answer
 from tests.serving.gateway import declared, upstream
-from tests.serving.inside import ask, make
+from tests.serving.inside import ask, make, texts
 from tests.serving.rules import caches
+from tests.serving.test_passage import Words
 from tests.serving.upstreams import Upstreams
 
 ANSWER = Answer({}, b"{}", "small", "one", 1, 1)
 BODY: dict[str, Any] = {"model": "desk", "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+
+
+def serving_of(upstreams: Upstreams) -> dict[str, Any]:
+    route = {"tiers": [{"upstream": "one"}], "cache": {}}
+    return declared({"one": upstream(upstreams.url)}, {"desk": route}, caches={"exact": {}})
 
 
 async def turn(n: int = 3) -> None:
@@ -138,6 +144,30 @@ def test_who_comes_while_the_next_leader_is_called_leads_and_the_called_one_foll
         await turn()
         newcomer.land(ANSWER)
         assert await waiting is ANSWER
+
+    asyncio.run(scenario())
+
+
+def test_followers_of_an_answer_that_cannot_be_shared_ask_all_at_once(upstreams: Upstreams, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        serving = serving_of(upstreams)
+        gateway, ledger = make(
+            tmp_path,
+            serving,
+            flights=SharedFlights(),
+            caches=caches(Serving.model_validate(serving)),
+            guards=Words("secret", "redact"),
+        )
+        upstreams.script({"pieces": ["a ", "secret", " b"], "delay_s": 0.5, "times": 6})
+        asking = [asyncio.create_task(ask(gateway, BODY | {"stream": True})) for _ in range(6)]
+        await asyncio.wait(asking, return_when="FIRST_COMPLETED")
+        n_open = 0
+        while n_open < 5 and not all(task.done() for task in asking):
+            n_open = max(n_open, (await asyncio.to_thread(upstreams.seen))["n_open"])
+        assert n_open == 5
+        got = await asyncio.gather(*asking)
+        assert {texts(content) for _, _, content in got} == {"a *** b"}
+        assert {row.guardrail for row in ledger.rows} == {"redact"}
 
     asyncio.run(scenario())
 

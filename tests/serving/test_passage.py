@@ -66,7 +66,9 @@ class OneFlight:
         self.shared, self.key, self.n_followers = shared, key, 0
         self.landed: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
 
-    def land(self, answer: Answer | None) -> None:
+    is_scattered = False
+
+    def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
         assert not self.landed.done(), "landed twice"
         del self.shared.flights[self.key]
         self.landed.set_result(answer)
