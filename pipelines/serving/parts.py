@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from pipelines.serving.exchange import Action, Exchange
+from pipelines.serving.exchange import Action, Decision, Exchange
 
 Body = dict[str, Any]
 """A parsed JSON object: a request, or an answer in OpenAI's format."""
@@ -26,8 +26,8 @@ class Answer(NamedTuple):
         content: The same as bytes; what is sent to a client that did not ask for a stream.
         model: Model that gave it, as it is priced.
         upstream: Upstream that gave it.
-        prompt_tokens: As counted or estimated.
-        completion_tokens: Likewise.
+        prompt_tokens, completion_tokens: As counted or estimated.
+        decisions: Of guardrails about it, for whom else it is given to.
     """
 
     value: Body
@@ -36,6 +36,7 @@ class Answer(NamedTuple):
     upstream: str
     prompt_tokens: int
     completion_tokens: int
+    decisions: tuple[Decision, ...] = ()
 
 
 class Question(NamedTuple):

@@ -169,6 +169,8 @@ class Passage:
                 finally:
                     self._land(None)
                 return
+        for decision in answer.decisions:
+            self.exchange.decide(*decision)
         self.exchange.model, self.exchange.upstream = answer.model, answer.upstream
         self.exchange.prompt_tokens, self.exchange.completion_tokens = answer.prompt_tokens, answer.completion_tokens
         await self._deliver(ask, answer)
@@ -187,6 +189,9 @@ class Passage:
         if answer is not None and ask is not None and ask.question is not None and may_be_cached(ask, answer):
             self.parts.caches.put(ask.question, answer)
         if flight is not None:
+            if answer is not None and self.exchange.decisions:
+                out = tuple(decision for decision in self.exchange.decisions if decision.direction == "out")
+                answer = answer._replace(decisions=out)
             flight.land(answer, scatters=scatters)
 
     def _book_stream(self, answer: Answer | None) -> None:

@@ -172,6 +172,28 @@ def test_followers_of_an_answer_that_cannot_be_shared_ask_all_at_once(upstreams:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("action", ["flag", "redact", "block"])
+def test_what_guardrails_said_of_an_answer_is_booked_for_all_who_get_it(
+    upstreams: Upstreams, tmp_path: Path, action: str
+) -> None:
+    async def scenario() -> None:
+        serving = serving_of(upstreams)
+        gateway, ledger = make(
+            tmp_path,
+            serving,
+            flights=SharedFlights(),
+            caches=caches(Serving.model_validate(serving)),
+            guards=Words("secret", action),
+        )
+        upstreams.script({"text": "a secret", "delay_s": 0.3})
+        got = await asyncio.gather(*(ask(gateway, BODY) for _ in range(3)))
+        assert len({content for _, _, content in got}) == 1
+        assert [(row.guardrail, len(row.decisions)) for row in ledger.rows] == [(action, 1)] * 3
+        assert sorted(row.cache for row in ledger.rows) == ["miss", "shared", "shared"]
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("streams", [False, True])
 def test_2_000_equal_requests_at_once_and_after_make_one_call(
     upstreams: Upstreams, tmp_path: Path, streams: bool
