@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from pipelines.serving.parts import Answer
 
@@ -21,14 +22,20 @@ class SharedFlight:
         self._waiting: dict[asyncio.Future[Answer | None], None] = {}  # in the order in which they came
         self.needs_leader = False
         self.is_scattered = False
+        self._cancel: Callable[[], object] | None = None
 
     @property
     def n_followers(self) -> int:
         """How many wait."""
         return len(self._waiting)
 
+    def leave(self, cancel: Callable[[], object]) -> None:
+        """Tell that the leader's client left; `cancel` is called when the last who waits leaves too."""
+        self._cancel = cancel
+
     def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
         """End the call: everybody gets the answer; without one, the first who waits is sent to lead, or all are."""
+        self._cancel = None
         if answer is None and not scatters:
             self._call_next()
             return
@@ -50,6 +57,8 @@ class SharedFlight:
             was_called = waiting.done() and not waiting.cancelled() and waiting.result() is None
             if was_called and self.needs_leader:  # it left in the moment in which it was to lead
                 self._call_next()
+            if not self._waiting and self._cancel is not None:
+                self._cancel()
             raise
 
     def _call_next(self) -> None:

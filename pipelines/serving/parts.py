@@ -84,6 +84,9 @@ class Flight(Protocol):
     def n_followers(self) -> int:
         """How many wait."""
 
+    def leave(self, cancel: Callable[[], object]) -> None:
+        """Tell that the leader's client left: `cancel` ends the call when the last follower leaves too."""
+
     def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
         """End the flight (leader, exactly once); None calls a next leader, or scatters the followers."""
 

@@ -227,6 +227,7 @@ class Passage:
             return
         if self.ask is not None and self.flight is not None and self.flight.n_followers > 0:
             self.ask.is_gone = True  # others wait for what this one asked for
+            self.flight.leave(task.cancel)
         else:
             task.cancel()
 

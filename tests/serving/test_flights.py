@@ -11,6 +11,7 @@ import pytest
 from pipelines.serving.config import Serving
 from pipelines.serving.flights import SharedFlights
 from pipelines.serving.parts import Answer
+from pipelines.serving.protocol import Line
 from tests.serving.gateway import declared, upstream
 from tests.serving.inside import ask, make, texts
 from tests.serving.rules import caches
@@ -190,6 +191,36 @@ def test_what_guardrails_said_of_an_answer_is_booked_for_all_who_get_it(
         assert len({content for _, _, content in got}) == 1
         assert [(row.guardrail, len(row.decisions)) for row in ledger.rows] == [(action, 1)] * 3
         assert sorted(row.cache for row in ledger.rows) == ["miss", "shared", "shared"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_when_a_leader_and_then_its_last_follower_left_the_call_ends(
+    upstreams: Upstreams, tmp_path: Path, streams: bool
+) -> None:
+    async def scenario() -> None:
+        serving = serving_of(upstreams)
+        flights = SharedFlights()
+        gateway, ledger = make(tmp_path, serving, flights=flights, caches=caches(Serving.model_validate(serving)))
+        upstreams.script({"delay_s": 8})
+        lines = [Line() for _ in range(3)]
+        asking = []
+        for line in lines:
+            asking.append(asyncio.create_task(ask(gateway, BODY | {"stream": streams}, line=line)))
+            await asyncio.sleep(0.1)
+        for line in lines[:2]:
+            assert line.on_gone is not None
+            line.on_gone()
+        await asyncio.sleep(0.1)
+        assert (await asyncio.to_thread(upstreams.seen))["n_open"] == 1  # one still waits
+        assert lines[2].on_gone is not None
+        lines[2].on_gone()
+        await asyncio.wait_for(asyncio.gather(*asking), 3)
+        assert sorted((row.status, row.usd > 0) for row in ledger.rows) == [(499, False), (499, False), (499, True)]
+        assert len(flights) == 0
+        await asyncio.sleep(0.2)
+        assert (await asyncio.to_thread(upstreams.seen))["n_open"] == 0
 
     asyncio.run(scenario())
 

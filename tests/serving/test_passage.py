@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,9 @@ class OneFlight:
         self.landed: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
 
     is_scattered = False
+
+    def leave(self, cancel: Callable[[], object]) -> None:
+        pass
 
     def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
         assert not self.landed.done(), "landed twice"
