@@ -110,8 +110,10 @@ async def _ask_steps(ask: Ask) -> Answer:
 
 
 def may_be_cached(ask: Ask, answer: Answer) -> bool:
-    """Tell whether an answer may be remembered: whole, and untouched by guardrails."""
-    return ask.exchange.guardrail in ("pass", "flag") and not is_cut_off(answer.value)
+    """Tell whether an answer may be remembered: whole, untouched by guardrails, and of no fallback."""
+    own = ask.side.steps[: len(ask.side.steps) - len(ask.route.declared.fallbacks)]
+    is_own = any(step.upstream.name == answer.upstream for step in own)
+    return is_own and ask.exchange.guardrail in ("pass", "flag") and not is_cut_off(answer.value)
 
 
 def refusal(ask: Ask) -> Answer:

@@ -173,6 +173,28 @@ def test_nothing_is_remembered_that_is_cut_off_guarded_or_an_error(
 
 
 @pytest.mark.parametrize("body", [BODY, STREAM])
+def test_a_fallbacks_answer_is_not_remembered_as_the_variants(
+    upstreams: Upstreams, second: Upstreams, tmp_path: Path, body: dict[str, Any]
+) -> None:
+    async def scenario() -> None:
+        ones = {"one": upstream(upstreams.url, retries={"attempts": 1}), "two": upstream(second.url, "large")}
+        route = {"variants": {"new": {"upstream": "one", "weight": 1}}, "fallbacks": ["two"], "cache": {}, "salt": "s"}
+        memory = Memory()
+        gateway, ledger = make(tmp_path, declared(ones, {"desk": route}, caches={"exact": {}}), caches=memory)
+        upstreams.script({"status": 500}, {"text": "its own"})
+        second.script({"text": "in its place"})
+        for _ in range(3):
+            await ask(gateway, body)
+        assert [(row.upstream, row.cache) for row in ledger.rows] == [
+            ("two", "miss"),
+            ("one", "miss"),
+            ("one", "exact"),
+        ]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM])
 def test_200_equal_requests_share_one_call(upstreams: Upstreams, tmp_path: Path, body: dict[str, Any]) -> None:
     async def scenario() -> None:
         gateway, ledger = make(tmp_path, serving(upstreams), flights=Shared(), caches=Memory())
