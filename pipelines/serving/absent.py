@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from pipelines.serving.exchange import Exchange
 from pipelines.serving.parts import Answer, Body, Flight, Guard, OverBudget, Parts, Question, Rated
@@ -31,8 +32,12 @@ class NoFlights:
 
     class _Alone:
         n_followers = 0
+        is_scattered = False
 
-        def land(self, answer: Answer | None) -> None:
+        def leave(self, cancel: Callable[[], object]) -> None:
+            pass
+
+        def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
             pass
 
         async def wait(self) -> Answer | None:

@@ -11,6 +11,7 @@ from pipelines.serving.failures import Failed
 from pipelines.serving.parts import Answer, Body, Guard, Question
 from pipelines.serving.replies import is_cut_off
 from pipelines.serving.routing import ReadyRoute, Side, Step, escalates, needs_whole, plan
+from pipelines.serving.streams import replay
 
 
 class Ask:
@@ -109,8 +110,10 @@ async def _ask_steps(ask: Ask) -> Answer:
 
 
 def may_be_cached(ask: Ask, answer: Answer) -> bool:
-    """Tell whether an answer may be remembered: whole, and untouched by guardrails."""
-    return ask.exchange.guardrail in ("pass", "flag") and not is_cut_off(answer.value)
+    """Tell whether an answer may be remembered: whole, untouched by guardrails, and of no fallback."""
+    own = ask.side.steps[: len(ask.side.steps) - len(ask.route.declared.fallbacks)]
+    is_own = any(step.upstream.name == answer.upstream for step in own)
+    return is_own and ask.exchange.guardrail in ("pass", "flag") and not is_cut_off(answer.value)
 
 
 def refusal(ask: Ask) -> Answer:
@@ -132,6 +135,17 @@ def refusal(ask: Ask) -> Answer:
         },
     }
     return Answer(value, orjson.dumps(value), exchange.model, exchange.upstream, 0, 0)
+
+
+def rendered(ask: Ask, answer: Answer) -> bytes:
+    """Return an answer as its client asked for it: a stream of events, a prediction, or as it is."""
+    exchange = ask.exchange
+    if ask.wants_stream:
+        exchange.ttft_ms = exchange.elapsed_ms()
+        return replay(answer.value, ask.endpoint, with_usage=ask.wants_usage)
+    if exchange.endpoint == "predict" and ask.endpoint == "chat":
+        return prediction(ask, answer)
+    return answer.content
 
 
 def prediction(ask: Ask, answer: Answer) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from pipelines.serving.parts import Answer
 
@@ -12,6 +13,7 @@ class SharedFlight:
 
     Attributes:
         n_followers: Who waits now.
+        is_scattered: It ended without an answer that could be shared: who waited asks by itself, all at once.
     """
 
     def __init__(self, flights: SharedFlights, key: bytes) -> None:
@@ -19,17 +21,25 @@ class SharedFlight:
         self._key = key
         self._waiting: dict[asyncio.Future[Answer | None], None] = {}  # in the order in which they came
         self.needs_leader = False
+        self.is_scattered = False
+        self._cancel: Callable[[], object] | None = None
 
     @property
     def n_followers(self) -> int:
         """How many wait."""
         return len(self._waiting)
 
-    def land(self, answer: Answer | None) -> None:
-        """End the call: everybody gets the answer; without one, the first who waits is sent to lead."""
-        if answer is None:
+    def leave(self, cancel: Callable[[], object]) -> None:
+        """Tell that the leader's client left; `cancel` is called when the last who waits leaves too."""
+        self._cancel = cancel
+
+    def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
+        """End the call: everybody gets the answer; without one, the first who waits is sent to lead, or all are."""
+        self._cancel = None
+        if answer is None and not scatters:
             self._call_next()
             return
+        self.is_scattered = scatters
         self._flights.forget(self._key)
         for waiting in self._waiting:
             if not waiting.done():
@@ -37,7 +47,7 @@ class SharedFlight:
         self._waiting.clear()
 
     async def wait(self) -> Answer | None:
-        """Return the leader's answer, or None where the caller has to lead now (or another got there first)."""
+        """Return the leader's answer, or None where the caller has to lead now (or another did, or all do)."""
         waiting: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self._waiting[waiting] = None
         try:
@@ -47,6 +57,8 @@ class SharedFlight:
             was_called = waiting.done() and not waiting.cancelled() and waiting.result() is None
             if was_called and self.needs_leader:  # it left in the moment in which it was to lead
                 self._call_next()
+            if not self._waiting and self._cancel is not None:
+                self._cancel()
             raise
 
     def _call_next(self) -> None:

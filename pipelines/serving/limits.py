@@ -52,6 +52,8 @@ class Admission:
         if len(self._waiting) >= self.max_queued:
             raise busy(self.what, self.retry_after_s())
         loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._left_at = loop.time()  # how fast places come free is known only while somebody waits
         place = loop.create_future()
         self._waiting.append(place)
         timer = loop.call_later(self.timeout_s, self._give_up, place)
@@ -68,19 +70,13 @@ class Admission:
 
     def leave(self) -> None:
         """Give the place to who waits longest."""
+        self.n_active -= 1
         if not self._waiting:
-            self.n_active -= 1
             return
         now = asyncio.get_running_loop().time()
-        if self._left_at:
-            self._interval_s += 0.2 * (min(now - self._left_at, 60.0) - self._interval_s)
+        self._interval_s += 0.2 * (min(now - self._left_at, 60.0) - self._interval_s)
         self._left_at = now
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self.n_active -= 1
+        self._fill()
 
     def retry_after_s(self) -> int:
         """Return in how many seconds the queue will probably be through, 1 to 60."""
@@ -89,6 +85,14 @@ class Admission:
     def resize(self, max_active: int, max_queued: int, timeout_s: float) -> None:
         """Take over new limits; nobody who is in is sent away."""
         self.max_active, self.max_queued, self.timeout_s = max_active, max_queued, timeout_s
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._waiting and self.n_active < self.max_active:
+            place = self._waiting.popleft()
+            if not place.done():
+                self.n_active += 1
+                place.set_result(None)
 
     def _give_up(self, place: asyncio.Future[None]) -> None:
         if not place.done():

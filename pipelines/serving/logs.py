@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import sys
 import time
 from typing import Any
@@ -15,7 +16,13 @@ from pipelines.core.errors import one_line
 from pipelines.serving.exchange import Exchange
 
 FLUSH_S = 0.2
+SHORTEST_PAUSE_S = 0.005
+"""Before a full pipe is tried again; doubles up to `FLUSH_S`."""
+FINISH_S = 1.0
 MOST_WAITING = 10_000
+MOST_AT_ONCE = 4096
+"""Bytes. A pipe that poll calls writable takes so many (POSIX's PIPE_BUF on Linux) without making the writer wait; the
+descriptor itself stays blocking, because it is shared with whatever else writes to standard error."""
 
 
 class Forward(logging.Handler):
@@ -43,7 +50,13 @@ class Log:
     def __init__(self, descriptor: int | None = None, *, requests: bool = True) -> None:
         self._descriptor = sys.stderr.fileno() if descriptor is None else descriptor
         self._requests = requests
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLOUT)
         self._lines: list[bytes] = []
+        self._rest = b""  # of the batch that is being written
+        self._n_written = 0  # of these
+        self._is_cut = False
+        self._pause_s = SHORTEST_PAUSE_S
         self._n_lost = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -87,17 +100,60 @@ class Log:
         """Note anything else: a start, a reload, a process that died."""
         self._add({"at": time.time(), "event": name, **fields})
 
+    @property
+    def n_waiting(self) -> int:
+        """How many lines are not written yet."""
+        return len(self._lines) + self._rest.count(b"\n", self._n_written)
+
     def flush(self) -> None:
-        """Write what waits."""
-        self._timer = None
+        """Write what waits, as far as the reader takes it; the rest is tried again soon."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._write()
+        if self._rest:
+            self._pause_s = min(FLUSH_S, self._pause_s * 2)
+            self._wait(self._pause_s)
+        else:
+            self._pause_s = SHORTEST_PAUSE_S
+
+    def finish(self) -> None:
+        """Write what waits, for the last time: a reader that does not read is given `FINISH_S`."""
+        ends = time.monotonic() + FINISH_S
+        self._write(ends)
+        self._write(ends)  # what was lost until now
+
+    def _write(self, ends: float = 0.0) -> None:
+        while True:
+            if not self._rest:
+                self._rest = self._batch()
+            if not self._rest:
+                return
+            wait_s = max(0.0, ends - time.monotonic()) if ends else 0.0
+            if not self._poll.poll(wait_s * 1000):
+                return
+            piece = self._rest[self._n_written : self._n_written + MOST_AT_ONCE]
+            try:
+                self._n_written += os.write(self._descriptor, piece)
+            except OSError:  # a full disk or a closed pipe must not stop the gateway
+                self._n_lost += self._rest.count(b"\n", max(1, self._n_written))
+                self._is_cut = self._is_cut or self._rest[: self._n_written][-1:] not in (b"", b"\n")
+                self._rest, self._n_written = b"", 0
+                return
+            self._is_cut = False
+            if self._n_written == len(self._rest):
+                self._rest, self._n_written = b"", 0
+
+    def _batch(self) -> bytes:
+        if not self._lines and not self._n_lost:
+            return b""
+        if self._is_cut:  # in the middle of a line
+            self._lines.insert(0, b"\n")
         if self._n_lost:
             self._lines.append(orjson.dumps({"at": time.time(), "event": "log_lines_lost", "n": self._n_lost}) + b"\n")
             self._n_lost = 0
         data, self._lines = b"".join(self._lines), []
-        try:
-            os.write(self._descriptor, data)
-        except OSError:
-            self._n_lost += data.count(b"\n")  # a full disk or a closed pipe must not stop the gateway
+        return data
 
     def _add(self, line: dict[str, Any]) -> None:
         if len(self._lines) >= MOST_WAITING:
@@ -105,7 +161,10 @@ class Log:
             return
         self._lines.append(orjson.dumps(line) + b"\n")
         if self._timer is None:
-            try:
-                self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
-            except RuntimeError:  # before the loop runs and after it ended
-                self.flush()
+            self._wait(FLUSH_S)
+
+    def _wait(self, wait_s: float) -> None:
+        try:
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self.flush)
+        except RuntimeError:  # before the loop runs and after it ended
+            self._write()

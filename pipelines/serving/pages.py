@@ -44,9 +44,9 @@ class Pages:
             models = [{"id": name, "object": "model", "created": 0, "owned_by": "gatehouse"} for name in names]
             return 200, {"object": "list", "data": models}, []
         if path.startswith("/v1/models/") and method == "GET":
-            self._project(scope)
+            allowed = state.serving.projects[self._project(scope)].routes
             name = path.removeprefix("/v1/models/")
-            if name not in state.routes:
+            if name not in state.routes or (allowed is not None and name not in allowed):
                 raise Refused(404, f"the model {name[:80]!r} does not exist", "not_found_error", "model_not_found")
             return 200, {"id": name, "object": "model", "created": 0, "owned_by": "gatehouse"}, []
         if path == "/v1/feedback" and method == "POST":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from pipelines.serving.exchange import Action, Exchange
+from pipelines.serving.exchange import Action, Decision, Exchange
 
 Body = dict[str, Any]
 """A parsed JSON object: a request, or an answer in OpenAI's format."""
@@ -26,8 +26,8 @@ class Answer(NamedTuple):
         content: The same as bytes; what is sent to a client that did not ask for a stream.
         model: Model that gave it, as it is priced.
         upstream: Upstream that gave it.
-        prompt_tokens: As counted or estimated.
-        completion_tokens: Likewise.
+        prompt_tokens, completion_tokens: As counted or estimated.
+        decisions: Of guardrails about it, for whom else it is given to.
     """
 
     value: Body
@@ -36,14 +36,14 @@ class Answer(NamedTuple):
     upstream: str
     prompt_tokens: int
     completion_tokens: int
+    decisions: tuple[Decision, ...] = ()
 
 
 class Question(NamedTuple):
     """A request as caches see it.
 
     Attributes:
-        key: Digest of all that decides the answer: endpoint, scope, identity, and the body without what only concerns
-            its delivery.
+        key: Digest of all that decides the answer: endpoint, scope, identity, and the body less what is of delivery.
         route: Name of the route.
         scope: Project or user whose answers these are; never shared beyond it.
         identity: Model digest, prompt digest and rendering of the variant or tier that would answer.
@@ -78,12 +78,17 @@ class Caches(Protocol):
 class Flight(Protocol):
     """One call to an upstream that several equal requests wait for."""
 
+    is_scattered: bool  # there is no answer that could be shared: each follower asks by itself
+
     @property
     def n_followers(self) -> int:
         """How many wait."""
 
-    def land(self, answer: Answer | None) -> None:
-        """End the flight (leader, exactly once); None (no answer to share) sends every follower on its own way."""
+    def leave(self, cancel: Callable[[], object]) -> None:
+        """Tell that the leader's client left: `cancel` ends the call when the last follower leaves too."""
+
+    def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
+        """End the flight (leader, exactly once); None calls a next leader, or scatters the followers."""
 
     async def wait(self) -> Answer | None:
         """Wait for the leader's answer (follower); a follower that is cancelled leaves the others in peace."""
@@ -235,11 +240,7 @@ class Metrics(Protocol):
 
 @dataclass
 class Parts:
-    """What a gateway is put together from. A reload of `serving.yaml` makes new ones and keeps what holds state.
-
-    Attributes:
-        verdict: Answers `/v1/verdict` on the private port: (status, JSON); None without a release.
-    """
+    """What a gateway is put together from; a reload keeps what holds state. `verdict` answers for a release."""
 
     ledger: Ledger
     budgets: Budgets

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.serving.answering import Ask, answer_whole, inspect_in, may_be_cached, prediction, refusal
+from pipelines.serving.answering import Ask, answer_whole, inspect_in, may_be_cached, refusal, rendered
 from pipelines.serving.delivery import EVENTS, JSON, Delivery, Send
 from pipelines.serving.errors import Refused, busy, invalid, over_budget, unauthorized, unavailable, unknown_model
 from pipelines.serving.exchange import GONE, Exchange
@@ -15,7 +15,6 @@ from pipelines.serving.parts import Answer, Body, Flight
 from pipelines.serving.requests import parse
 from pipelines.serving.routing import ReadyRoute, Side, from_inputs, with_prompt
 from pipelines.serving.streaming import Relay
-from pipelines.serving.streams import replay
 
 if TYPE_CHECKING:
     from pipelines.serving.app import Gateway
@@ -97,19 +96,23 @@ class Passage:
         active = state.project_active
         if limit is not None and active.get(project, 0) >= limit:
             raise busy(f"project {project}", 1)
-        await state.admission.enter()
-        active[project] = active.get(project, 0) + 1
+        active[project] = active.get(project, 0) + 1  # who waits for a place counts too
         try:
-            body = parse(content, exchange.endpoint)
-            route, side = self._route(body, user)
-            if not self.parts.ledger.is_accepting:
-                raise unavailable("the ledger cannot be written; nothing is answered unbooked", "ledger_unavailable")
-            if over := self.parts.budgets.check(project):
-                raise over_budget(over.message, over.retry_after_s, is_unknown=over.is_unknown)
-            await self._converse(self._ask(route, side, body))
+            await state.admission.enter()
+            try:
+                await self._question(parse(content, exchange.endpoint), user)
+            finally:
+                state.admission.leave()
         finally:
             active[project] -= 1
-            state.admission.leave()
+
+    async def _question(self, body: Body, user: bytes) -> None:
+        route, side = self._route(body, user)
+        if not self.parts.ledger.is_accepting:
+            raise unavailable("the ledger cannot be written; nothing is answered unbooked", "ledger_unavailable")
+        if over := self.parts.budgets.check(self.exchange.project):
+            raise over_budget(over.message, over.retry_after_s, is_unknown=over.is_unknown)
+        await self._converse(self._ask(route, side, body))
 
     def _route(self, body: Body, user: bytes) -> tuple[ReadyRoute, Side]:
         exchange, state = self.exchange, self.state
@@ -158,14 +161,16 @@ class Passage:
             flight, leads = self.parts.flights.join(ask.question.key)
             if leads:
                 self.flight = flight
+            elif (answer := await flight.wait()) is not None:
+                self.exchange.cache = "shared"
+            if leads or flight.is_scattered:
                 try:
                     await self._lead(ask)
                 finally:
                     self._land(None)
                 return
-            answer = await flight.wait()
-            if answer is not None:
-                self.exchange.cache = "shared"
+        for decision in answer.decisions:
+            self.exchange.decide(*decision)
         self.exchange.model, self.exchange.upstream = answer.model, answer.upstream
         self.exchange.prompt_tokens, self.exchange.completion_tokens = answer.prompt_tokens, answer.completion_tokens
         await self._deliver(ask, answer)
@@ -178,31 +183,28 @@ class Passage:
             self._land(answer)
             await self._deliver(ask, answer)
 
-    def _land(self, answer: Answer | None) -> None:
+    def _land(self, answer: Answer | None, *, scatters: bool = False) -> None:
         """Remember an answer, then give it to who waits for it: who comes in between finds one or the other."""
         ask, flight, self.flight = self.ask, self.flight, None
         if answer is not None and ask is not None and ask.question is not None and may_be_cached(ask, answer):
             self.parts.caches.put(ask.question, answer)
         if flight is not None:
-            flight.land(answer)
+            if answer is not None and self.exchange.decisions:
+                out = tuple(decision for decision in self.exchange.decisions if decision.direction == "out")
+                answer = answer._replace(decisions=out)
+            flight.land(answer, scatters=scatters)
 
     def _book_stream(self, answer: Answer | None) -> None:
-        self._land(answer)
+        self._land(answer, scatters=answer is None and not self.exchange.error)
         self._finish()
 
     async def _deliver(self, ask: Ask, answer: Answer) -> None:
         exchange = self.exchange
         exchange.status = ask.status()
-        if ask.wants_stream:
-            content, kind = replay(answer.value, ask.endpoint, with_usage=ask.wants_usage), EVENTS
-            exchange.ttft_ms = exchange.elapsed_ms()
-        elif exchange.endpoint == "predict" and ask.endpoint == "chat":
-            content, kind = prediction(ask, answer), JSON
-        else:
-            content, kind = answer.content, JSON
+        content = rendered(ask, answer)
         self._finish()
         if not ask.is_gone:
-            await self.delivery.answer(kind, content)
+            await self.delivery.answer(EVENTS if ask.wants_stream else JSON, content)
 
     # --- the end
 
@@ -225,6 +227,7 @@ class Passage:
             return
         if self.ask is not None and self.flight is not None and self.flight.n_followers > 0:
             self.ask.is_gone = True  # others wait for what this one asked for
+            self.flight.leave(task.cancel)
         else:
             task.cancel()
 

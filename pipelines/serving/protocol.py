@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -32,6 +33,16 @@ class Line:
     def __init__(self) -> None:
         self.on_gone: Callable[[], None] | None = None
         self.why = 0
+
+
+class Nowhere(list[tuple[bytes, bytes]]):
+    """A list that keeps nothing."""
+
+    def append(self, item: tuple[bytes, bytes]) -> None:
+        """Forget it."""
+
+
+NOWHERE = Nowhere()
 
 
 class JoiningTransport:
@@ -66,17 +77,17 @@ class GatewayProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._line = Line()
         self._owes: str = "headers"
-        self._n_header_bytes = 0
+        self._n_loose_bytes = 0  # of headers, trailers and chunks' heads, since a body's last byte
         self._write_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = self.loop.call_later(self.slowness.header_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a whole request in one piece sets no timer."""
-        if self._owes == "headers":
-            self._n_header_bytes += len(data)
-        super().data_received(data)
-        if self._owes == "headers" and self._n_header_bytes > self.slowness.max_header_bytes:
-            self._end(431, "headers_too_large", "the headers are too large")
+        self._n_loose_bytes += len(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        if self._owes and self._n_loose_bytes > self.slowness.max_header_bytes:
+            self._too_large()
         elif self._owes and self._read_timer is None and not self.transport.is_closing():
             wait_s = self.slowness.header_s if self._owes == "headers" else self.slowness.read_s
             self._read_timer = self.loop.call_later(wait_s, self._too_slow)
@@ -89,16 +100,27 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its headers are there; a body may follow."""
+        if self.parser.should_upgrade():
+            return  # they come once more, without the offer
         self._owes = "body"
-        self._n_header_bytes = 0
+        self._n_loose_bytes = 0
         self._stop_read_timer()
         super().on_headers_complete()
+        self.headers = NOWHERE  # trailers are not kept
         if self.scope["method"] != "HEAD":  # whose head nothing follows
             self.cycle.transport = JoiningTransport(self.transport)  # type: ignore[assignment]
 
+    def on_body(self, body: bytes) -> None:
+        """A piece of it; what is no such piece while one is owed counts as headers do."""
+        self._n_loose_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """It is there."""
+        if self.parser.should_upgrade():
+            return
         self._owes = ""
+        self._n_loose_bytes = 0
         self._stop_read_timer()
         super().on_message_complete()
 
@@ -124,6 +146,32 @@ class GatewayProtocol(HttpToolsProtocol):
             self._write_timer.cancel()
             self._write_timer = None
 
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as stopped:  # it leaves the body alone
+                if self.parser.get_method() == b"CONNECT":
+                    self.send_400_response("")
+                    return
+                data = self._without_offer() + data[stopped.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("")
+                return
+
+    def _without_offer(self) -> bytes:
+        """Return the head of a request that offers another protocol (h2c, as Java's client does) without the offer."""
+        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b"close" if b"close" in value.lower() else b"keep-alive"
+            if name not in (b"upgrade", b"http2-settings"):
+                lines.append(b"%b: %b\r\n" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"".join(lines) + b"\r\n"
+
     def _stop_read_timer(self) -> None:
         if self._read_timer is not None:
             self._read_timer.cancel()
@@ -138,6 +186,12 @@ class GatewayProtocol(HttpToolsProtocol):
             self._line.on_gone()
         else:  # it was answered (401, 413) and goes on sending
             self.transport.close()
+
+    def _too_large(self) -> None:
+        if self._owes == "body" and self.cycle.response_started:  # a second answer would be taken for another's
+            self.transport.close()
+        else:
+            self._end(431, "headers_too_large", "the headers are too large")
 
     def _end(self, status: int, code: str, message: str) -> None:
         if self.transport.is_closing():

@@ -9,6 +9,9 @@ from pipelines.serving.parts import Body
 
 NEEDED = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 
+MOST_LEVELS = 250
+"""More than orjson writes of what it reads; only where there are as many brackets is it asked."""
+
 
 def parse(content: bytes, endpoint: str) -> Body:
     """Return a request's JSON object.
@@ -26,6 +29,8 @@ def parse(content: bytes, endpoint: str) -> Body:
         raise invalid(f"the body is not JSON (character {error.pos})", code="invalid_json") from None
     except RecursionError:
         raise invalid("the body is nested too deeply", code="invalid_json") from None
+    if content.count(b"[") + content.count(b"{") > MOST_LEVELS:
+        _refuse_deep(body)
     if not isinstance(body, dict):
         raise invalid("the body must be a JSON object", code="invalid_json")
     needed = NEEDED.get(endpoint)
@@ -34,3 +39,10 @@ def parse(content: bytes, endpoint: str) -> Body:
     if endpoint == "chat" and not isinstance(body["messages"], list):
         raise invalid("`messages` must be a list", param="messages")
     return body
+
+
+def _refuse_deep(body: object) -> None:
+    try:
+        orjson.dumps([[[[body]]]])  # with what is put around it: caches, upstreams, rules
+    except orjson.JSONEncodeError:
+        raise invalid("the body is nested too deeply", code="invalid_json") from None

@@ -107,7 +107,7 @@ class Server:
             await processes.stop()
             await take_apart(self._gateway.state.parts)
             self._log.event("stopped")
-            self._log.flush()
+            self._log.finish()
 
     def _note_readiness(self, name: str, is_ready: bool) -> None:
         if (upstream := self._gateway.state.upstreams.get(name)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import socket
@@ -247,6 +248,10 @@ def test_a_large_body_without_a_length_is_refused_too(gateway: Running) -> None:
         (b'{"model": "desk", "messages": NaN}', "invalid_json"),
         (b'{"model": "desk", "messages": [{"role": "user", "content": "\\ud800"}]}', "invalid_json"),
         (b"[" * 100_000, "invalid_json"),
+        (
+            b'{"model": "desk", "messages": [{"role": "user", "content": ' + b"[" * 300 + b"]" * 300 + b"}]}",
+            "invalid_json",
+        ),
         (b"[]", "invalid_json"),
         (b"", "invalid_json"),
         (b'{"model": 7, "messages": [{}]}', "invalid_value"),
@@ -380,6 +385,64 @@ def test_one_connection_serves_many_requests_and_two_at_once_in_their_order(
         data.index(f"<{number}>".encode()) for number in range(4)
     )
     upstreams.script()
+
+
+@pytest.mark.parametrize("key", ["", KEY])
+@pytest.mark.parametrize("blob", [b"a:b\r\n" * 13_000, b"a:" + b"b" * 65_000])
+def test_trailers_without_end_are_refused_and_never_held(gateway: Running, key: str, blob: bytes) -> None:
+    start = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    before = memory(gateway)
+    socks = [connect(gateway.port) for _ in range(8)]
+    for sock in socks:
+        with contextlib.suppress(OSError):
+            sock.sendall(start.encode() + b"Transfer-Encoding: chunked\r\n\r\n0\r\n")
+            for _ in range(20):
+                sock.sendall(blob)
+    time.sleep(0.3)
+    assert memory(gateway) - before < 24 * 2**20
+    for sock in socks:
+        status = 0
+        with sock, contextlib.suppress(OSError):  # it is reset while it still writes
+            status = answer(sock).status
+        assert status in (0, 431 if key else 401)
+
+
+def test_a_chunked_body_with_trailers_is_answered(gateway: Running, upstreams: Upstreams) -> None:
+    upstreams.script()
+    content = json.dumps(BODY).encode()
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in content)
+    with connect(gateway.port) as sock:
+        start = head(0, more="Transfer-Encoding: chunked\r\nConnection: close\r\n").replace(
+            b"Content-Length: 0\r\n", b""
+        )
+        sock.sendall(start + pieces + b"0\r\nAuthorization: Bearer gh-nobody\r\nX-Sum: 1\r\n\r\n")
+        assert answer(sock).status == 200
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_client_that_offers_another_protocol_is_answered_in_this_one(
+    gateway: Running, upstreams: Upstreams, is_chunked: bool
+) -> None:
+    upstreams.script({"text": "in the old way", "times": 2})
+    content = json.dumps(BODY).encode()
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+    start = head(len(content), more=offer)
+    if is_chunked:
+        start = start.replace(b"Content-Length: %d" % len(content), b"Transfer-Encoding: chunked")
+        content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+    with connect(gateway.port) as sock:
+        sock.sendall(start)
+        time.sleep(0.1)
+        sock.sendall(content + start.replace(b"Upgrade, ", b"close, Upgrade, ") + content)
+        answered = answer(sock)
+    assert answered.status == 200
+    assert answered.body.count(b"in the old way") == 2
+
+
+def test_a_tunnel_is_refused(gateway: Running) -> None:
+    with connect(gateway.port) as sock:
+        sock.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n")
+        assert answer(sock).status == 400
 
 
 def memory(gateway: Running) -> int:

@@ -11,13 +11,20 @@ import pytest
 from pipelines.serving.config import Serving
 from pipelines.serving.flights import SharedFlights
 from pipelines.serving.parts import Answer
+from pipelines.serving.protocol import Line
 from tests.serving.gateway import declared, upstream
-from tests.serving.inside import ask, make
+from tests.serving.inside import ask, make, texts
 from tests.serving.rules import caches
+from tests.serving.test_passage import Words
 from tests.serving.upstreams import Upstreams
 
 ANSWER = Answer({}, b"{}", "small", "one", 1, 1)
 BODY: dict[str, Any] = {"model": "desk", "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+
+
+def serving_of(upstreams: Upstreams) -> dict[str, Any]:
+    route = {"tiers": [{"upstream": "one"}], "cache": {}}
+    return declared({"one": upstream(upstreams.url)}, {"desk": route}, caches={"exact": {}})
 
 
 async def turn(n: int = 3) -> None:
@@ -138,6 +145,82 @@ def test_who_comes_while_the_next_leader_is_called_leads_and_the_called_one_foll
         await turn()
         newcomer.land(ANSWER)
         assert await waiting is ANSWER
+
+    asyncio.run(scenario())
+
+
+def test_followers_of_an_answer_that_cannot_be_shared_ask_all_at_once(upstreams: Upstreams, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        serving = serving_of(upstreams)
+        gateway, ledger = make(
+            tmp_path,
+            serving,
+            flights=SharedFlights(),
+            caches=caches(Serving.model_validate(serving)),
+            guards=Words("secret", "redact"),
+        )
+        upstreams.script({"pieces": ["a ", "secret", " b"], "delay_s": 0.5, "times": 6})
+        asking = [asyncio.create_task(ask(gateway, BODY | {"stream": True})) for _ in range(6)]
+        await asyncio.wait(asking, return_when="FIRST_COMPLETED")
+        n_open = 0
+        while n_open < 5 and not all(task.done() for task in asking):
+            n_open = max(n_open, (await asyncio.to_thread(upstreams.seen))["n_open"])
+        assert n_open == 5
+        got = await asyncio.gather(*asking)
+        assert {texts(content) for _, _, content in got} == {"a *** b"}
+        assert {row.guardrail for row in ledger.rows} == {"redact"}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("action", ["flag", "redact", "block"])
+def test_what_guardrails_said_of_an_answer_is_booked_for_all_who_get_it(
+    upstreams: Upstreams, tmp_path: Path, action: str
+) -> None:
+    async def scenario() -> None:
+        serving = serving_of(upstreams)
+        gateway, ledger = make(
+            tmp_path,
+            serving,
+            flights=SharedFlights(),
+            caches=caches(Serving.model_validate(serving)),
+            guards=Words("secret", action),
+        )
+        upstreams.script({"text": "a secret", "delay_s": 0.3})
+        got = await asyncio.gather(*(ask(gateway, BODY) for _ in range(3)))
+        assert len({content for _, _, content in got}) == 1
+        assert [(row.guardrail, len(row.decisions)) for row in ledger.rows] == [(action, 1)] * 3
+        assert sorted(row.cache for row in ledger.rows) == ["miss", "shared", "shared"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_when_a_leader_and_then_its_last_follower_left_the_call_ends(
+    upstreams: Upstreams, tmp_path: Path, streams: bool
+) -> None:
+    async def scenario() -> None:
+        serving = serving_of(upstreams)
+        flights = SharedFlights()
+        gateway, ledger = make(tmp_path, serving, flights=flights, caches=caches(Serving.model_validate(serving)))
+        upstreams.script({"delay_s": 8})
+        lines = [Line() for _ in range(3)]
+        asking = []
+        for line in lines:
+            asking.append(asyncio.create_task(ask(gateway, BODY | {"stream": streams}, line=line)))
+            await asyncio.sleep(0.1)
+        for line in lines[:2]:
+            assert line.on_gone is not None
+            line.on_gone()
+        await asyncio.sleep(0.1)
+        assert (await asyncio.to_thread(upstreams.seen))["n_open"] == 1  # one still waits
+        assert lines[2].on_gone is not None
+        lines[2].on_gone()
+        await asyncio.wait_for(asyncio.gather(*asking), 3)
+        assert sorted((row.status, row.usd > 0) for row in ledger.rows) == [(499, False), (499, False), (499, True)]
+        assert len(flights) == 0
+        await asyncio.sleep(0.2)
+        assert (await asyncio.to_thread(upstreams.seen))["n_open"] == 0
 
     asyncio.run(scenario())
 

@@ -52,6 +52,57 @@ def test_who_waits_too_long_and_who_finds_the_queue_full_is_refused() -> None:
     asyncio.run(scenario())
 
 
+def test_a_larger_limit_lets_in_who_waits_and_a_smaller_one_gives_no_place_on() -> None:
+    async def scenario() -> None:
+        admission = Admission("x", 1, 10, 10.0)
+        await admission.enter()
+        waiting = [asyncio.create_task(admission.enter()) for _ in range(5)]
+        await asyncio.sleep(0)
+        admission.resize(4, 10, 10.0)
+        await asyncio.sleep(0)
+        assert [task.done() for task in waiting] == [True] * 3 + [False] * 2
+        admission.resize(2, 10, 10.0)
+        for n_inside in (3, 2):
+            admission.leave()
+            await asyncio.sleep(0)
+            assert (admission.n_active, admission.n_queued) == (n_inside, 2)
+        for _ in range(2):
+            admission.leave()
+            await asyncio.sleep(0)
+        assert (admission.n_active, admission.n_queued) == (2, 0)
+        admission.leave()
+        admission.leave()
+        assert admission.n_active == 0
+
+    asyncio.run(scenario())
+
+
+def test_an_hour_without_a_queue_makes_nobody_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        real, ahead_s = loop.time, 0.0
+        monkeypatch.setattr(loop, "time", lambda: real() + ahead_s)
+        admission = Admission("x", 1, 10, 1e6)
+        for _ in range(2):
+            await admission.enter()
+            waiting = asyncio.create_task(admission.enter())
+            await asyncio.sleep(0)
+            admission.leave()
+            await waiting
+            admission.leave()
+            ahead_s += 3600
+        await admission.enter()
+        waiting = asyncio.create_task(admission.enter())
+        await asyncio.sleep(0)
+        assert admission.retry_after_s() == 1
+        ahead_s += 50  # this while, somebody waits
+        admission.leave()
+        assert 10 <= admission.retry_after_s() <= 11
+        await waiting
+
+    asyncio.run(scenario())
+
+
 @given(st.lists(st.tuples(st.sampled_from(["enter", "leave", "cancel", "tick"]), st.integers(0, 9)), max_size=60))
 def test_no_place_is_ever_lost_or_given_twice(steps: list[tuple[str, int]]) -> None:
     async def scenario() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,12 @@ class OneFlight:
         self.shared, self.key, self.n_followers = shared, key, 0
         self.landed: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
 
-    def land(self, answer: Answer | None) -> None:
+    is_scattered = False
+
+    def leave(self, cancel: Callable[[], object]) -> None:
+        pass
+
+    def land(self, answer: Answer | None, *, scatters: bool = False) -> None:
         assert not self.landed.done(), "landed twice"
         del self.shared.flights[self.key]
         self.landed.set_result(answer)
@@ -162,6 +168,28 @@ def test_nothing_is_remembered_that_is_cut_off_guarded_or_an_error(
         await ask(gateway, body)
         assert memory.known == {}
         assert len(ledger.rows) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM])
+def test_a_fallbacks_answer_is_not_remembered_as_the_variants(
+    upstreams: Upstreams, second: Upstreams, tmp_path: Path, body: dict[str, Any]
+) -> None:
+    async def scenario() -> None:
+        ones = {"one": upstream(upstreams.url, retries={"attempts": 1}), "two": upstream(second.url, "large")}
+        route = {"variants": {"new": {"upstream": "one", "weight": 1}}, "fallbacks": ["two"], "cache": {}, "salt": "s"}
+        memory = Memory()
+        gateway, ledger = make(tmp_path, declared(ones, {"desk": route}, caches={"exact": {}}), caches=memory)
+        upstreams.script({"status": 500}, {"text": "its own"})
+        second.script({"text": "in its place"})
+        for _ in range(3):
+            await ask(gateway, body)
+        assert [(row.upstream, row.cache) for row in ledger.rows] == [
+            ("two", "miss"),
+            ("one", "miss"),
+            ("one", "exact"),
+        ]
 
     asyncio.run(scenario())
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.serving.gateway import KEY, OTHER_KEY, ROOT, Running, declared, upstream
-from tests.serving.raw import BODY, Answered, get, post, until
+from tests.serving.inside import ask, make
+from tests.serving.raw import BODY, Answered, answer, connect, get, post, until
 from tests.serving.upstreams import Upstreams
 
 SPLIT = {
@@ -274,6 +277,42 @@ def test_one_project_cannot_take_all_places(gateway: Running, upstreams: Upstrea
     assert post(gateway.port, body, key=OTHER_KEY).status == 429
     assert post(gateway.port, body, key=KEY).status == 200
     first.join()
+
+
+def test_a_queue_before_the_gateway_is_no_way_around_a_projects_limit(upstreams: Upstreams, tmp_path: Path) -> None:
+    serving = declared(
+        {"small": upstream(upstreams.url)},
+        {"desk": {"tiers": [{"upstream": "small"}]}},
+        limits={"max_active": 2, "max_queued": 50},
+        projects={"first": {}, "second": {"max_active": 1}},
+    )
+
+    async def scenario() -> None:
+        gateway, _ = make(tmp_path, serving)
+        upstreams.script({"delay_s": 0.4, "times": 2})
+        body = BODY | {"model": "desk"}
+        first = [asyncio.create_task(ask(gateway, body)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        second = await asyncio.gather(*(ask(gateway, body, key=OTHER_KEY) for _ in range(5)))
+        assert sorted(status for status, _, _ in second) == [200] + [429] * 4
+        assert {status for status, _, _ in await asyncio.gather(*first)} == {200}
+        assert set(gateway.state.project_active.values()) == {0}
+
+    asyncio.run(scenario())
+
+
+def test_a_route_of_others_is_not_there(upstreams: Upstreams, tmp_path: Path) -> None:
+    routes = {name: {"tiers": [{"upstream": "small"}]} for name in ("desk", "hidden")}
+    projects = {"first": {}, "second": {"routes": ["desk"]}}
+    running = Running(tmp_path, declared({"small": upstream(upstreams.url)}, routes, projects=projects))
+    try:
+        for key, name, status in ((KEY, "hidden", 200), (OTHER_KEY, "desk", 200), (OTHER_KEY, "hidden", 404)):
+            with connect(running.port) as sock:
+                more = f"Authorization: Bearer {key}\r\nConnection: close\r\n"
+                sock.sendall(f"GET /v1/models/{name} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
+                assert answer(sock).status == status
+    finally:
+        assert running.stop() == 0
 
 
 def test_feedback_needs_a_request_of_the_same_project(gateway: Running) -> None:
