@@ -70,6 +70,64 @@ def test_a_schema_that_cannot_be_held_against_lets_nothing_pass_and_asks_nobody(
     assert inspect('{"a": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}', body) == "block"
 
 
+def fanned_out(n_levels: int) -> dict[str, Any]:
+    inner = {f"d{level}": {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2} for level in range(n_levels)}
+    return {"$defs": inner | {f"d{n_levels}": {}}, "$ref": "#/$defs/d0"}
+
+
+def wants(schema: Any) -> dict[str, Any]:
+    return BODY | {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        fanned_out(12),
+        {"properties": {f"p{index}": {} for index in range(1500)}},
+        {"description": "x" * 40_000},
+        {"$defs": {"list": {"properties": {"rest": {"$ref": "#/$defs/list"}}}}, "$ref": "#/$defs/list"},
+        {"allOf": [{"properties": {"a": {"unevaluatedProperties": False}}}]},
+        {"$id": "http://localhost/other", "allOf": [{}]},
+    ],
+    ids=["fanned out", "many properties", "many bytes", "recursive", "unevaluated", "another base"],
+)
+def test_a_schema_that_asks_for_too_much_work_is_not_held_against_anything(schema: Any) -> None:
+    assert inspect("{}", wants(schema)) == "block"
+
+
+def test_references_that_stand_at_few_places_are_followed() -> None:
+    assert inspect("1", wants(fanned_out(4))) == "pass"
+    shared = {
+        "$defs": {"n": {"type": "integer"}},
+        "properties": {"a": {"$ref": "#/$defs/n"}, "b": {"$ref": "#/$defs/n"}},
+    }
+    assert inspect('{"a": 1, "b": 2}', wants(shared)) == "pass"
+    assert inspect('{"a": 1, "b": "x"}', wants(shared), retries=0) == "block"
+
+
+def test_an_answer_of_too_many_values_or_too_long_a_text_for_its_schema_does_not_pass() -> None:
+    numbers = wants({"items": {"allOf": [{"type": "integer"}] * 20}})
+    assert inspect(json.dumps([1] * 100), numbers) == "pass"
+    assert inspect(json.dumps([1] * 20_000), numbers) == "block"
+    named = wants({"properties": {"a": {"pattern": ".*x.*"}}})
+    assert inspect(json.dumps({"a": "x" * 5_000}), named) == "block"
+
+
+@pytest.mark.parametrize(
+    ("items", "action"),
+    [
+        ('[1, true, 0, false, "1", null]', "pass"),
+        ("[1, 1.0]", "block"),
+        ('[{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}]', "block"),
+        ('[{"a": [1]}, {"a": [true]}]', "pass"),
+        (json.dumps([[number] for number in range(10_000)]), "pass"),
+    ],
+    ids=["kinds", "numbers", "objects", "inside", "many"],
+)
+def test_items_are_held_to_differ_as_json_values_in_one_pass(items: str, action: str) -> None:
+    assert inspect(items, wants({"uniqueItems": True}), retries=0) == action
+
+
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize(
     ("replies", "left", "actions", "n_attempts"),
