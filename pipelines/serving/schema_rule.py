@@ -47,7 +47,7 @@ class SchemaRule:
             ready = await self._ready(wanted["json_schema"]) if kind == "json_schema" else None
             if await self._fit(ready, answer):
                 return PASS
-        except (Unfit, KeyError, TypeError):
+        except (Unfit, KeyError, TypeError, RecursionError):
             pass
         else:
             if self._may_retry(exchange, answer):
@@ -106,5 +106,5 @@ def make_ready(declared: Any) -> Ready | None:
         schema = parse_schema(text)
         schema_bounds.check_patterns(schema)
         return Ready(schema_bounds.Validator(schema), schema_bounds.applied(schema))
-    except (Unfit, ValueError, TypeError):
+    except (Unfit, ValueError, TypeError, RecursionError):
         return None

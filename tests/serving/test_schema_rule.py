@@ -88,8 +88,19 @@ def wants(schema: Any) -> dict[str, Any]:
         {"$defs": {"list": {"properties": {"rest": {"$ref": "#/$defs/list"}}}}, "$ref": "#/$defs/list"},
         {"allOf": [{"properties": {"a": {"unevaluatedProperties": False}}}]},
         {"$id": "http://localhost/other", "allOf": [{}]},
+        {"$ref": "#"},
+        {"pattern": "(" * 400 + "a" + ")" * 400},
     ],
-    ids=["fanned out", "many properties", "many bytes", "recursive", "unevaluated", "another base"],
+    ids=[
+        "fanned out",
+        "many properties",
+        "many bytes",
+        "recursive",
+        "unevaluated",
+        "another base",
+        "itself",
+        "brackets",
+    ],
 )
 def test_a_schema_that_asks_for_too_much_work_is_not_held_against_anything(schema: Any) -> None:
     assert inspect("{}", wants(schema)) == "block"
@@ -111,6 +122,10 @@ def test_an_answer_of_too_many_values_or_too_long_a_text_for_its_schema_does_not
     assert inspect(json.dumps([1] * 20_000), numbers) == "block"
     named = wants({"properties": {"a": {"pattern": ".*x.*"}}})
     assert inspect(json.dumps({"a": "x" * 5_000}), named) == "block"
+
+
+def test_an_answer_nested_deeper_than_this_process_can_follow_does_not_pass() -> None:
+    assert inspect("[" * 1010 + "]" * 1010, wants({"uniqueItems": True})) == "block"
 
 
 @pytest.mark.parametrize(
