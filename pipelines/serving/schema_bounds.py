@@ -134,7 +134,7 @@ def _pattern_properties(validator: Any, wanted: Any, value: Any, schema: Any) ->
     yield from jsonschema.Draft202012Validator.VALIDATORS["patternProperties"](validator, wanted, value, schema)
 
 
-Validator: Any = jsonschema.validators.extend(
+Validator: Any = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     {"uniqueItems": _unique_items, "pattern": _pattern, "patternProperties": _pattern_properties},
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
@@ -18,6 +19,9 @@ from pipelines.serving.schema_bounds import Unfit
 
 RULE = "json_schema"
 MOST_KNOWN = 256
+MOST_KNOWN_BYTES = 262_144
+"""Of the schemas that are kept ready, as JSON; ready ones take some ten times as much."""
+DIGEST_BYTES = 16
 AT_ONCE = 200
 """Steps that are done where they are asked for; more are done beside the event loop, one answer after the other."""
 
@@ -27,6 +31,7 @@ class Ready(NamedTuple):
 
     validator: Any
     n_applied: int
+    n_bytes: int
 
 
 class SchemaRule:
@@ -35,6 +40,7 @@ class SchemaRule:
     def __init__(self, declared: JsonSchemaRule) -> None:
         self._declared = declared
         self._known: OrderedDict[bytes, Ready | None] = OrderedDict()
+        self._n_bytes = 0
         self._aside = ThreadPoolExecutor(1, "schemas")
 
     async def inspect_out(self, exchange: Exchange, body: Body, answer: Body) -> Inspection:
@@ -60,16 +66,24 @@ class SchemaRule:
         return self._declared.retries > 0 and Decision("out", RULE, "retry") not in exchange.decisions
 
     async def _ready(self, declared: Any) -> Ready:
-        key = orjson.dumps(declared)
-        if key not in self._known:
-            found = await asyncio.get_running_loop().run_in_executor(self._aside, make_ready, declared)
-            if len(self._known) >= MOST_KNOWN:
-                self._known.popitem(last=False)
-            self._known[key] = found
-        ready = self._known[key]
+        key = blake2b(orjson.dumps(declared), digest_size=DIGEST_BYTES).digest()
+        if key in self._known:
+            ready = self._known[key]
+        else:
+            ready = await asyncio.get_running_loop().run_in_executor(self._aside, make_ready, declared)
+            self._keep(key, ready)
         if ready is None:
             raise Unfit
         return ready
+
+    def _keep(self, key: bytes, ready: Ready | None) -> None:
+        if key in self._known:  # made ready twice at once
+            return
+        self._known[key] = ready
+        self._n_bytes += ready.n_bytes if ready else 0
+        while len(self._known) > MOST_KNOWN or self._n_bytes > MOST_KNOWN_BYTES:
+            _, oldest = self._known.popitem(last=False)
+            self._n_bytes -= oldest.n_bytes if oldest else 0
 
     async def _fit(self, ready: Ready | None, answer: Body) -> bool:
         for choice in answer.get("choices", ()):
@@ -105,6 +119,6 @@ def make_ready(declared: Any) -> Ready | None:
             return None
         schema = parse_schema(text)
         schema_bounds.check_patterns(schema)
-        return Ready(schema_bounds.Validator(schema), schema_bounds.applied(schema))
+        return Ready(schema_bounds.Validator(schema), schema_bounds.applied(schema), len(text))
     except (Unfit, ValueError, TypeError, RecursionError):
         return None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.serving.config_policies import JsonSchemaRule
 from pipelines.serving.exchange import Decision
+from pipelines.serving.schema_rule import MOST_KNOWN_BYTES, SchemaRule
 from tests.serving.inside import ask, make
 from tests.serving.rules import exchange, guard, guards
 from tests.serving.test_guardrails import BODY, REFUSAL, said, serving, texts
@@ -141,6 +144,22 @@ def test_an_answer_nested_deeper_than_this_process_can_follow_does_not_pass() ->
 )
 def test_items_are_held_to_differ_as_json_values_in_one_pass(items: str, action: str) -> None:
     assert inspect(items, wants({"uniqueItems": True}), retries=0) == action
+
+
+def test_what_is_remembered_of_schemas_stays_small() -> None:
+    rule = SchemaRule(JsonSchemaRule(rule="json_schema"))
+
+    async def scenario() -> None:
+        answer = {"choices": [{"message": {"content": "1"}}]}
+        for number in range(40):
+            schema = {"type": "integer", "description": f"{number}" * 10_000}
+            assert (await rule.inspect_out(exchange(), wants(schema), answer)).action == "pass"
+            large = {"description": f"{number}" * 40_000}
+            assert (await rule.inspect_out(exchange(), wants(large), answer)).action == "block"
+
+    asyncio.run(scenario())
+    kept = len(pickle.dumps([(key, ready and ready.validator.schema) for key, ready in rule._known.items()]))
+    assert 0 < kept <= MOST_KNOWN_BYTES + 10_000
 
 
 @pytest.mark.parametrize("streams", [False, True])
