@@ -29,8 +29,8 @@ class Limits(Declared):
 
     max_header_bytes: Count = 16_384
     header_timeout_s: Seconds = 10.0
-    max_body_bytes: Count = 16_777_216
-    max_buffered_bytes: Count = Field(default=268_435_456, description="Bodies of all requests together.")
+    max_body_bytes: Count = 4_194_304
+    max_buffered_bytes: Count = Field(default=67_108_864, description="Bodies of all requests together.")
     read_timeout_s: Seconds = Field(default=30.0, description="For a whole request body.")
     write_timeout_s: Seconds = Field(default=30.0, description="For a client that stops reading.")
     max_active: Count = 1024

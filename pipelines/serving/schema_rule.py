@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
-import jsonschema
 import orjson
 
 from pipelines.llm.answer_schema import parse_schema
+from pipelines.serving import schema_bounds
 from pipelines.serving.config_policies import JsonSchemaRule
 from pipelines.serving.exchange import Decision, Exchange
-from pipelines.serving.hardness import is_too_slow
 from pipelines.serving.parts import PASS, Body, Inspection
+from pipelines.serving.schema_bounds import Unfit
 
 RULE = "json_schema"
 MOST_KNOWN = 256
+MOST_KNOWN_BYTES = 262_144
+"""Of the schemas that are kept ready, as JSON; ready ones take some ten times as much."""
+DIGEST_BYTES = 16
+AT_ONCE = 200
+"""Steps that are done where they are asked for; more are done beside the event loop, one answer after the other."""
 
 
-class Unfit(Exception):
-    """A schema that nothing can be held against: invalid, pointing outside itself, or too slow."""
+class Ready(NamedTuple):
+    """A schema that answers can be held against."""
+
+    validator: Any
+    n_applied: int
+    n_bytes: int
 
 
 class SchemaRule:
@@ -27,7 +39,9 @@ class SchemaRule:
 
     def __init__(self, declared: JsonSchemaRule) -> None:
         self._declared = declared
-        self._known: OrderedDict[bytes, jsonschema.protocols.Validator | None] = OrderedDict()
+        self._known: OrderedDict[bytes, Ready | None] = OrderedDict()
+        self._n_bytes = 0
+        self._aside = ThreadPoolExecutor(1, "schemas")
 
     async def inspect_out(self, exchange: Exchange, body: Body, answer: Body) -> Inspection:
         """Inspect a whole answer to the request `body`."""
@@ -36,10 +50,10 @@ class SchemaRule:
         if kind not in ("json_schema", "json_object"):
             return PASS
         try:
-            validator = self._validator(wanted["json_schema"]) if kind == "json_schema" else None
-            if all(_fits(validator, choice) for choice in answer.get("choices", ())):
+            ready = await self._ready(wanted["json_schema"]) if kind == "json_schema" else None
+            if await self._fit(ready, answer):
                 return PASS
-        except (Unfit, KeyError, TypeError):
+        except (Unfit, KeyError, TypeError, RecursionError):
             pass
         else:
             if self._may_retry(exchange, answer):
@@ -51,50 +65,60 @@ class SchemaRule:
     def _may_retry(self, exchange: Exchange, answer: Body) -> bool:
         return self._declared.retries > 0 and Decision("out", RULE, "retry") not in exchange.decisions
 
-    def _validator(self, declared: Any) -> Any:
-        key = orjson.dumps(declared)
-        if key not in self._known:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.popitem(last=False)
-            self._known[key] = make_validator(declared)
-        validator = self._known[key]
-        if validator is None:
+    async def _ready(self, declared: Any) -> Ready:
+        key = blake2b(orjson.dumps(declared), digest_size=DIGEST_BYTES).digest()
+        if key in self._known:
+            ready = self._known[key]
+        else:
+            ready = await asyncio.get_running_loop().run_in_executor(self._aside, make_ready, declared)
+            self._keep(key, ready)
+        if ready is None:
             raise Unfit
-        return validator
+        return ready
 
+    def _keep(self, key: bytes, ready: Ready | None) -> None:
+        if key in self._known:  # made ready twice at once
+            return
+        self._known[key] = ready
+        self._n_bytes += ready.n_bytes if ready else 0
+        while len(self._known) > MOST_KNOWN or self._n_bytes > MOST_KNOWN_BYTES:
+            _, oldest = self._known.popitem(last=False)
+            self._n_bytes -= oldest.n_bytes if oldest else 0
 
-def make_validator(declared: Any) -> Any:
-    """Return what validates answers against `{"name": ..., "schema": ...}`, or None if nothing can be."""
-    try:
-        schema = parse_schema(orjson.dumps(declared).decode())
-    except (ValueError, TypeError):
-        return None
-    if any(map(is_too_slow, _patterns(schema))):
-        return None
-    return jsonschema.Draft202012Validator(schema)
-
-
-def _patterns(value: Any) -> list[str]:
-    """Return the regular expressions of a schema: a client's must not be able to stop the gateway."""
-    if isinstance(value, list):
-        return [pattern for part in value for pattern in _patterns(part)]
-    if not isinstance(value, dict):
-        return []
-    own = [value["pattern"]] if isinstance(value.get("pattern"), str) else []
-    if isinstance(value.get("patternProperties"), dict):
-        own += value["patternProperties"]
-    return own + [pattern for part in value.values() for pattern in _patterns(part)]
-
-
-def _fits(validator: Any, choice: Any) -> bool:
-    message = choice.get("message", choice)
-    text = message.get("content", message.get("text"))
-    if text is None and (message.get("tool_calls") or message.get("refusal")):
+    async def _fit(self, ready: Ready | None, answer: Body) -> bool:
+        for choice in answer.get("choices", ()):
+            message = choice.get("message", choice)
+            text = message.get("content", message.get("text"))
+            if text is None and (message.get("tool_calls") or message.get("refusal")):
+                continue
+            try:
+                value = orjson.loads(text)
+            except (orjson.JSONDecodeError, TypeError):
+                return False
+            if not (isinstance(value, dict) if ready is None else await self._fits(ready, value)):
+                return False
         return True
+
+    async def _fits(self, ready: Ready, value: Any) -> bool:
+        most = schema_bounds.MOST_STEPS // ready.n_applied
+        n_steps = ready.n_applied * schema_bounds.count(value, most)
+        if n_steps > schema_bounds.MOST_STEPS:
+            raise Unfit
+        if n_steps <= AT_ONCE:
+            return bool(ready.validator.is_valid(value))
+        is_valid = ready.validator.is_valid
+        return bool(await asyncio.get_running_loop().run_in_executor(self._aside, is_valid, value))
+
+
+def make_ready(declared: Any) -> Ready | None:
+    """Return what answers are held against for `{"name": ..., "schema": ...}`, or None if nothing can be."""
     try:
-        value = orjson.loads(text)
-    except (orjson.JSONDecodeError, TypeError):
-        return False
-    if validator is None:
-        return isinstance(value, dict)
-    return bool(validator.is_valid(value))
+        schema_bounds.check_size(declared)
+        text = orjson.dumps(declared).decode()
+        if len(text) > schema_bounds.MOST_BYTES:
+            return None
+        schema = parse_schema(text)
+        schema_bounds.check_patterns(schema)
+        return Ready(schema_bounds.Validator(schema), schema_bounds.applied(schema), len(text))
+    except (Unfit, ValueError, TypeError, RecursionError):
+        return None

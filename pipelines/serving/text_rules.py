@@ -22,8 +22,8 @@ from pipelines.serving.texts import Unreadable, change_answer, change_request
 
 Direction = Literal["in", "out"]
 TextRule = LengthRule | PatternRule | PiiRule | InjectionRule | SecretsRule
-FROM_OTHERS = ("user", "tool", "function")
-"""Roles whose texts are searched for instructions: the application's own system messages are full of them."""
+OF_APPLICATION = ("system", "developer", "assistant")
+"""Roles whose texts are not searched for instructions: the application's own system messages are full of them."""
 
 
 def decide(
@@ -83,7 +83,7 @@ class TextRules:
 
     def detectors(self, role: str) -> Detectors:
         """Return what is looked for in a text of this role."""
-        return self._for_others if role in FROM_OTHERS else self._for_all
+        return self._for_all if role in OF_APPLICATION else self._for_others
 
     def count(self, exchange: Exchange, direction: Direction, n_characters: int) -> None:
         """Hold a length against the rules.
