@@ -154,11 +154,12 @@ class Collector:
             text = delta.get("content")
             if delta.get("refusal"):
                 kept["refusal"].append("" + delta["refusal"])
-                has_text = True
             for call in delta.get("tool_calls") or ():
                 _take_call(kept["calls"], call)
                 has_text = True
-            self.n_bytes += said_bytes(delta)
+            n_said = said_bytes(delta)
+            self.n_bytes += n_said
+            has_text |= n_said > 0
             if any(key not in ("role", "content", "refusal", "tool_calls") and delta[key] for key in delta):
                 self.is_whole = False  # reasoning, audio: passed on, not remembered
         if text:

@@ -98,3 +98,10 @@ def test_whatever_a_model_says_is_counted(delta: dict[str, Any]) -> None:
     collector = Collector("chat")
     collector.take({"choices": [{"index": 0, "delta": {"role": "assistant", **delta}}]})
     assert 100 <= collector.n_tokens <= 101
+
+
+def test_reasoning_is_text_and_leaves_at_once() -> None:
+    for delta in ({"reasoning_content": "hm"}, {"reasoning": "hm"}, {"reasoning_details": [{"text": "hm"}]}):
+        assert Collector("chat").take({"choices": [{"index": 0, "delta": delta}]})
+    for delta in ({}, {"role": "assistant", "content": ""}, {"reasoning_content": None}):
+        assert not Collector("chat").take({"choices": [{"index": 0, "delta": delta}]})
