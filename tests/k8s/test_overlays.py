@@ -273,6 +273,13 @@ def test_what_is_alerted_on_and_scaled_by_is_what_the_gateway_counts(environment
     assert len(named) >= 7
 
 
+def test_alerts_need_nothing_that_has_to_be_switched_on_in_kube_state_metrics() -> None:
+    # Its metrics of labels and annotations exist only where somebody listed them with --metric-labels-allowlist.
+    text = json.dumps(resources("production")["PrometheusRule", "gatehouse"])
+    named = set(re.findall(r"kube_[a-z_]+", text))
+    assert named == {"kube_deployment_spec_replicas"}
+
+
 def test_promtool_takes_the_alerts(tmp_path: Path) -> None:
     spec = resources("production")["PrometheusRule", "gatehouse"]["spec"]
     for group in spec["groups"]:
