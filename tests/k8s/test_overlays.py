@@ -227,7 +227,9 @@ def test_what_is_served_there_is_a_valid_serving_yaml(environment: str, tmp_path
     pod = pods(environment)["gateway"]["spec"]
     ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
     assert ports == {"http": serving.listen.port, "private": serving.listen.private_port}
-    assert pod["terminationGracePeriodSeconds"] >= serving.limits.drain_s + 30
+    assert serving.limits.drain_s > max(upstream.timeout_s for upstream in serving.upstreams.values())
+    waits_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] >= waits_s + serving.limits.drain_s + 30
     names = {variable["name"] for variable in pod["containers"][0]["env"]}
     assert {serving.ledger.url_variable, serving.caches.redis_url_variable} == names
 
