@@ -26,6 +26,7 @@ COPY pipelines/__init__.py /srv/gatehouse/pipelines/
 COPY pipelines/core /srv/gatehouse/pipelines/core
 COPY pipelines/llm /srv/gatehouse/pipelines/llm
 COPY pipelines/serving /srv/gatehouse/pipelines/serving
+COPY pyproject.toml /srv/gatehouse/
 WORKDIR /srv/gatehouse
 USER 10001:10001
 EXPOSE 8080 9090

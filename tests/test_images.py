@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import openai
 import pytest
 import yaml
 
-from tests.dockerfile import ROOT, carry_out, ignored, in_folder, stages
+from tests.dockerfile import ROOT, carry_out, copy, ignored, in_folder, stages
 from tests.serving.gateway import KEY, Running
 from tests.serving.upstreams import Upstreams
 
@@ -83,6 +84,16 @@ def from_config_maps(folder: Path, url: str) -> None:
     (folder / "declared").mkdir()
     (folder / "declared/serving.yaml").write_text(json.dumps(served))
     (folder / "prompts").symlink_to(released / "prompts")
+
+
+def test_the_gateway_in_its_image_knows_its_version(tmp_path: Path) -> None:
+    for word, rest in stages()["gateway"].steps:
+        if word == "COPY" and not rest.startswith("--from="):
+            copy(rest, tmp_path, in_folder(tmp_path))
+    code = "from pipelines.serving.accounts import VERSION; print(VERSION)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path / "srv/gatehouse", capture_output=True, text=True, check=True, env={})
+    assert done.stdout.strip() == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 class FromImage(Running):

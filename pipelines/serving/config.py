@@ -37,7 +37,10 @@ class Limits(Declared):
     max_queued: int = Field(default=1024, ge=0)
     queue_timeout_s: Seconds = 10.0
     keep_alive_s: Seconds = 75.0
-    drain_s: Seconds = Field(default=30.0, description="For what is under way when the gateway is told to stop.")
+    drain_s: Seconds = Field(
+        default=130.0,
+        description="For what is under way when the gateway is told to stop; longer than upstreams' timeout_s.",
+    )
 
 
 class Route(Declared):

@@ -26,26 +26,30 @@ class Delivery:
         has_started: The status has been sent; it cannot change any more.
     """
 
-    __slots__ = ("_closes", "_exchange", "_send", "has_started")
+    __slots__ = ("_closes", "_exchange", "_is_open", "_send", "has_started")
 
     def __init__(self, exchange: Exchange, send: Send, *, closes: bool) -> None:
         self._exchange = exchange
         self._send = send
         self._closes = closes
-        self.has_started = False
+        self.has_started = self._is_open = False
 
     async def answer(self, kind: Header, content: bytes) -> None:
         """Send a whole answer."""
         await self._whole(200, [kind, *self._describe()], content)
 
     async def refuse(self, refused: Refused) -> None:
-        """Send an error."""
-        await self._whole(refused.status, [JSON, *refused.headers()], refused.content())
+        """Send an error; a stream that has begun ends with it."""
+        if not self.has_started:
+            await self._whole(refused.status, [JSON, *refused.headers()], refused.content())
+        elif self._is_open:
+            await self.write(b"data: %b\n\n" % refused.content(), is_last=True)
 
     async def write(self, data: bytes, is_last: bool) -> None:
         """Send a piece of a stream; the first brings the head with it."""
         if not self.has_started:
             await self._start(200, [EVENTS, (b"cache-control", b"no-cache"), *self._describe()])
+        self._is_open = not is_last
         await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
 
     async def _whole(self, status: int, headers: list[Header], content: bytes) -> None:

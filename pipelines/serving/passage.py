@@ -248,5 +248,4 @@ class Passage:
         if not exchange.is_finished:
             exchange.status, exchange.error = refused.status, refused.code
         self._finish()
-        if not self.delivery.has_started:
-            await self.delivery.refuse(refused)
+        await self.delivery.refuse(refused)

@@ -12,6 +12,10 @@ from pipelines.serving.parts import Body
 
 MOST_TOKENS = 1_000_000_000
 SHOWN_CHARACTERS = 500
+LOST_TOKENS = 512
+"""What a lost answer is taken for, per choice, where the request does not say how long it may be."""
+NO_TEXT = frozenset({"role", "type", "id", "index"})
+"""Keys of a message or a delta whose values the model did not say."""
 
 
 def parse_answer(content: bytes, endpoint: str) -> Body | None:
@@ -36,17 +40,57 @@ def parse_answer(content: bytes, endpoint: str) -> Body | None:
     return value
 
 
-def usage_of(value: Body) -> tuple[int, int] | None:
-    """Return (prompt tokens, completion tokens) as the upstream says them, or None if it does not."""
+def usage_of(value: Body, *, has_text: bool) -> tuple[int, int] | None:
+    """Return (prompt tokens, completion tokens) as the upstream says them, or None if it does not.
+
+    No prompt is of 0 tokens, and no text: an upstream that says so has not counted.
+
+    Args:
+        value: The answer, or whatever holds its `usage`.
+        has_text: The model said something.
+    """
     usage = value.get("usage")
     if not isinstance(usage, dict):
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
     if type(prompt) is not int or type(completion) is not int:
         return None
-    if not (0 <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS):
+    if not (0 < prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS):
         return None
-    return prompt, completion
+    return None if has_text and not completion else (prompt, completion)
+
+
+def said_bytes(value: Any) -> int:
+    """Return how many bytes of text a message or a delta holds at any depth: what the model said, as UTF-8."""
+    waiting, n_bytes = [value], 0
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            n_bytes += len(one) if one.isascii() else len(one.encode("utf-8", "replace"))
+        elif isinstance(one, dict):
+            waiting.extend(part for key, part in one.items() if key not in NO_TEXT)
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return n_bytes
+
+
+def has_said(answer: Body) -> bool:
+    """Tell whether there is any text, or any call of a tool, in a whole answer's choices."""
+    choices = answer.get("choices", ())
+    return any(said_bytes(choice.get("message") or choice.get("text")) for choice in choices)
+
+
+def lost_tokens(body: Body, endpoint: str) -> int:
+    """Return the completion tokens to pay for an answer that was asked for and never came: as many as were allowed."""
+    if endpoint not in ("chat", "completions"):
+        return 0
+    most = body.get("max_completion_tokens") or body.get("max_tokens")
+    n_choices = body.get("n")
+    if type(most) is not int or most <= 0:
+        most = LOST_TOKENS
+    if type(n_choices) is not int or n_choices <= 0:
+        n_choices = 1
+    return min(most * n_choices, MOST_TOKENS)
 
 
 def guess_tokens(n_bytes: int) -> int:

@@ -144,14 +144,20 @@ class Relay:
             await self._write(data, is_last)
 
     def _settle(self, upstream: Upstream, outcome: str) -> None:
-        """Pay for what was generated, exactly once: by the upstream's count, or by the pieces that came."""
+        """Pay for what was generated, exactly once: by the upstream's count, or by what came.
+
+        A count that came before the end is of what had been said by then: the larger of both is paid.
+        """
         if self._is_settled:
             return
         self._is_settled = True
         upstream.ended(outcome)
-        counts = usage_of({"usage": self._collector.usage})
-        self._counts = counts or (guess_tokens(self._n_request_bytes), self._collector.n_pieces)
-        upstream.charge(self._ask.exchange, *self._counts, is_estimated=counts is None)
+        collector = self._collector
+        counts = usage_of({"usage": collector.usage}, has_text=collector.n_bytes > 0)
+        is_counted = counts is not None and outcome == "ok" and collector.is_finished
+        prompt, completion = counts or (guess_tokens(self._n_request_bytes), 0)
+        self._counts = prompt, completion if is_counted else max(completion, collector.n_tokens)
+        upstream.charge(self._ask.exchange, *self._counts, is_estimated=not is_counted)
 
     def _whole(self, upstream: Upstream) -> Answer | None:
         """Return the answer as it can be shared: None where a guardrail or we left something out."""

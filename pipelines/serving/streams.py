@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from pipelines.serving.parts import Body
+from pipelines.serving.replies import guess_tokens, said_bytes
 
 DONE = b"data: [DONE]\n\n"
 MOST_EVENT_BYTES = 4_194_304
@@ -75,6 +76,7 @@ class Collector:
         is_finished: Every choice so far has its finish_reason.
         is_whole: Nothing was left out that a whole answer would have (log probabilities are).
         n_pieces: Pieces of text so far, each at least about a token.
+        n_bytes: Bytes of all that was said so far, reasoning and calls of tools included.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -83,7 +85,12 @@ class Collector:
         self._choices: dict[int, Body] = {}
         self.usage: Body | None = None
         self.is_whole = True
-        self.n_pieces = 0
+        self.n_pieces = self.n_bytes = 0
+
+    @property
+    def n_tokens(self) -> int:
+        """About how many tokens were said, at least 1, erring on the dear side."""
+        return max(self.n_pieces, guess_tokens(self.n_bytes))
 
     @property
     def is_finished(self) -> bool:
@@ -141,15 +148,18 @@ class Collector:
         has_text = False
         if self._endpoint == "completions":
             text = part.get("text")
+            self.n_bytes += said_bytes(text)
         else:
             delta = part.get("delta") or {}
             text = delta.get("content")
             if delta.get("refusal"):
                 kept["refusal"].append("" + delta["refusal"])
-                has_text = True
             for call in delta.get("tool_calls") or ():
                 _take_call(kept["calls"], call)
                 has_text = True
+            n_said = said_bytes(delta)
+            self.n_bytes += n_said
+            has_text |= n_said > 0
             if any(key not in ("role", "content", "refusal", "tool_calls") and delta[key] for key in delta):
                 self.is_whole = False  # reasoning, audio: passed on, not remembered
         if text:

@@ -19,7 +19,7 @@ from pipelines.serving.failures import Failed, of_connection, of_status
 from pipelines.serving.limits import Admission
 from pipelines.serving.parts import Answer, Body, Metrics
 from pipelines.serving.pool import Pool
-from pipelines.serving.replies import guess_tokens, parse_answer, usage_of
+from pipelines.serving.replies import guess_tokens, has_said, lost_tokens, parse_answer, usage_of
 
 PATHS = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
 Declared = OpenAIUpstream | ProcessUpstream | MlflowUpstream
@@ -72,18 +72,19 @@ class Upstream:
             Failed: There is none.
         """
         content = self._content(body, streams=False)
-        connection = await self._send(exchange, endpoint, content, streams=False)
+        lost = guess_tokens(len(content)), lost_tokens(body, endpoint)
+        connection = await self._send(exchange, endpoint, content, lost, streams=False)
         answer = connection.content()
         self.release(connection)
         value = parse_answer(answer, endpoint)
         if value is None:
-            self.charge(exchange, guess_tokens(len(content)), 0, is_estimated=True)
+            self.charge(exchange, lost[0], max(lost[1], guess_tokens(len(answer))), is_estimated=True)
             refused = upstream_failed(f"upstream {self.name} did not answer in OpenAI's format", "upstream_garbage")
             raise self._count(Failed(refused, "garbage", is_illness=True))
         self.breaker.succeed()
         self._metrics.attempted(self.name, "ok")
-        usage = usage_of(value)
-        counts = usage or (guess_tokens(len(content)), guess_tokens(len(answer)))
+        usage = usage_of(value, has_text=endpoint in ("chat", "completions") and has_said(value))
+        counts = usage or (lost[0], guess_tokens(len(answer)))
         self.charge(exchange, *counts, is_estimated=usage is None)
         return Answer(value, answer, self.model, self.name, *counts)
 
@@ -96,7 +97,8 @@ class Upstream:
             Failed: No stream began.
         """
         content = self._content(body, streams=True)
-        return await self._send(exchange, endpoint, content, streams=True), len(content)
+        lost = guess_tokens(len(content)), 1
+        return await self._send(exchange, endpoint, content, lost, streams=True), len(content)
 
     def charge(self, exchange: Exchange, prompt: int, completion: int, *, is_estimated: bool) -> None:
         """Pay for an attempt."""
@@ -154,8 +156,13 @@ class Upstream:
             asked.pop("stream_options", None)
         return orjson.dumps(asked)
 
-    async def _send(self, exchange: Exchange, endpoint: str, content: bytes, *, streams: bool) -> Connection:
-        """Send a request, more than once where that is safe, and return the connection with a status of 2xx."""
+    async def _send(
+        self, exchange: Exchange, endpoint: str, content: bytes, lost: tuple[int, int], *, streams: bool
+    ) -> Connection:
+        """Send a request, more than once where that is safe, and return the connection with a status of 2xx.
+
+        `lost` is what is paid, in tokens, for an attempt that worked and whose answer did not come.
+        """
         head = self._heads.get(endpoint)
         if head is None:
             raise Failed(
@@ -174,7 +181,7 @@ class Upstream:
         while True:
             n_left -= 1
             try:
-                return await self._attempt(exchange, data, len(content), streams)
+                return await self._attempt(exchange, data, lost, streams)
             except Failed as failed:
                 if failed.wait_s is None or n_left <= 0 or failed.wait_s > retries.max_backoff_s:
                     raise
@@ -183,7 +190,7 @@ class Upstream:
             await asyncio.sleep(wait_s)
             pause *= 2
 
-    async def _attempt(self, exchange: Exchange, data: bytes, n_bytes: int, streams: bool) -> Connection:
+    async def _attempt(self, exchange: Exchange, data: bytes, lost: tuple[int, int], streams: bool) -> Connection:
         exchange.upstream, exchange.model = self.name, self.model
         if self.is_starting:
             self._metrics.attempted(self.name, "open")
@@ -215,7 +222,7 @@ class Upstream:
         except Broken as broken:
             self._give_up(connection)
             if broken.cause != "connect":  # it may have worked, and charge for it
-                self.charge(exchange, guess_tokens(n_bytes), 0, is_estimated=True)
+                self.charge(exchange, *lost, is_estimated=True)
             raise self._count(of_connection(self.name, broken)) from None
         except Failed:
             self._give_up(connection)
@@ -225,7 +232,7 @@ class Upstream:
             if connection is not None:
                 self.breaker.withdraw()
                 self._metrics.attempted(self.name, "gone")
-                self.charge(exchange, guess_tokens(n_bytes), 0, is_estimated=True)
+                self.charge(exchange, *lost, is_estimated=True)
             raise
 
     def _give_up(self, connection: Connection | None) -> None:

@@ -227,7 +227,9 @@ def test_what_is_served_there_is_a_valid_serving_yaml(environment: str, tmp_path
     pod = pods(environment)["gateway"]["spec"]
     ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
     assert ports == {"http": serving.listen.port, "private": serving.listen.private_port}
-    assert pod["terminationGracePeriodSeconds"] >= serving.limits.drain_s + 30
+    assert serving.limits.drain_s > max(upstream.timeout_s for upstream in serving.upstreams.values())
+    waits_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] >= waits_s + serving.limits.drain_s + 30
     names = {variable["name"] for variable in pod["containers"][0]["env"]}
     assert {serving.ledger.url_variable, serving.caches.redis_url_variable} == names
 
@@ -271,6 +273,13 @@ def test_what_is_alerted_on_and_scaled_by_is_what_the_gateway_counts(environment
     source = "".join(path.read_text() for path in (ROOT / "pipelines/serving").glob("*.py"))
     assert {name.removesuffix("_bucket") for name in named} <= set(re.findall(r'"(gatehouse_[a-z_]+)"', source))
     assert len(named) >= 7
+
+
+def test_alerts_need_nothing_that_has_to_be_switched_on_in_kube_state_metrics() -> None:
+    # Its metrics of labels and annotations exist only where somebody listed them with --metric-labels-allowlist.
+    text = json.dumps(resources("production")["PrometheusRule", "gatehouse"])
+    named = set(re.findall(r"kube_[a-z_]+", text))
+    assert named == {"kube_deployment_spec_replicas"}
 
 
 def test_promtool_takes_the_alerts(tmp_path: Path) -> None:

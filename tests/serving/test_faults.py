@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.serving.replies import LOST_TOKENS
 from tests.serving.gateway import KEY, Running, declared, upstream
 from tests.serving.raw import BODY, answer, connect, get, head, post, until
 from tests.serving.upstreams import Upstreams
@@ -100,6 +101,42 @@ def test_an_answer_without_counts_is_never_free(gateway: Running, upstreams: Ups
     line = ask(gateway, STREAM)[2]
     assert line["completion_tokens"] == 3
     assert line["usd"] > 0
+
+
+WORDS = "word " * 500
+
+
+def test_counts_of_nothing_beside_a_text_are_no_counts(gateway: Running, upstreams: Upstreams) -> None:
+    for body in (BODY, STREAM):
+        for counts in ((0, 0), (10, 0), (0, 5)):
+            upstreams.script({"text": WORDS, "counts": counts})
+            line = ask(gateway, body)[2]
+            assert line["completion_tokens"] >= 500
+            assert line["usd"] > 500 * 2e-6
+    message = {"message": {"content": None, "reasoning_content": WORDS}, "finish_reason": "stop"}
+    upstreams.script({"raw": json.dumps({"choices": [message], "usage": {"prompt_tokens": 10}})})
+    assert ask(gateway)[2]["completion_tokens"] >= 500
+
+
+def test_an_empty_answer_of_0_tokens_is_counted_as_the_upstream_says(gateway: Running, upstreams: Upstreams) -> None:
+    for body in (BODY, STREAM):
+        upstreams.script({"text": "", "counts": (10, 0)})
+        line = ask(gateway, body)[2]
+        assert (line["completion_tokens"], line["usd"]) == (0, pytest.approx(10e-6))
+
+
+def test_a_stream_that_ends_early_costs_its_words_not_its_events(gateway: Running, upstreams: Upstreams) -> None:
+    upstreams.script({"pieces": [WORDS] * 4, "piece_delay_s": 0.03, "reset_after": 2})
+    assert ask(gateway, STREAM)[2]["completion_tokens"] >= 1000
+
+
+def test_an_answer_that_is_lost_costs_what_it_might_have_said(gateway: Running, upstreams: Upstreams) -> None:
+    for reply in ({"hangs": True}, {"reset_after": 0}, {"raw": "garbage"}):
+        upstreams.script(reply)
+        line = ask(gateway, BODY | {"max_tokens": 70, "n": 2})[2]
+        assert (line["completion_tokens"], line["usd"] > 140 * 2e-6) == (140, True)
+    upstreams.script({"reset_after": 0})
+    assert ask(gateway, BODY | {"max_tokens": None})[2]["completion_tokens"] == LOST_TOKENS
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
@@ -205,7 +242,7 @@ def test_a_breaker_opens_and_tries_again(gateway: Running, upstreams: Upstreams)
 
 
 def test_a_client_that_leaves_cancels_the_upstream_and_is_booked_once(gateway: Running, upstreams: Upstreams) -> None:
-    for body, n_tokens in ((BODY, 0), (STREAM, 2)):
+    for body, n_tokens in ((BODY, LOST_TOKENS), (STREAM, 2)):
         before = upstreams.seen()
         upstreams.script({"delay_s": 3} if body is BODY else {"pieces": list("ab") + ["c"] * 50, "piece_delay_s": 0.2})
         n_lines = sum(line["event"] == "request" for line in gateway.lines)
@@ -213,7 +250,7 @@ def test_a_client_that_leaves_cancels_the_upstream_and_is_booked_once(gateway: R
         with connect(gateway.port) as sock:
             sock.sendall(head(len(content)) + content)
             until(lambda n=before["n_asked"]: upstreams.seen()["n_asked"] > n)
-            time.sleep(0.55 if n_tokens else 0.05)
+            time.sleep(0.55 if body is STREAM else 0.05)
         until(lambda n=before["n_left"]: upstreams.seen()["n_left"] > n, 2.0)
         line = gateway.requests(n_lines + 1)[n_lines]
         assert (line["status"], line["error"]) == (499, "client_gone")

@@ -371,6 +371,22 @@ def test_what_does_not_end_in_time_is_cut_and_booked(upstreams: Upstreams, tmp_p
     assert (line["status"], line["usd"] > 0) == (503, True)
 
 
+def test_a_stream_that_does_not_end_in_time_says_so_with_its_last_event(upstreams: Upstreams, tmp_path: Any) -> None:
+    ones = {"one": upstream(upstreams.url)}
+    running = Running(tmp_path, declared(ones, {"desk": {"tiers": [{"upstream": "one"}]}}, limits={"drain_s": 0.5}))
+    upstreams.script({"pieces": ["a"] * 200, "piece_delay_s": 0.1})
+    got: list[Answered] = []
+    asking = threading.Thread(target=lambda: got.append(post(running.port, BODY | {"stream": True})))
+    asking.start()
+    until(lambda: upstreams.seen()["n_open"] == 1)
+    assert running.stop() == 0
+    asking.join()
+    *_, last, rest = got[0].body.split(b"\n\n")
+    assert (json.loads(last.removeprefix(b"data: "))["error"]["code"], rest) == ("draining", b"")
+    line = [line for line in running.lines if line["event"] == "request"][-1]
+    assert (line["status"], line["error"], line["usd"] > 0) == (503, "draining", True)
+
+
 def test_a_gateway_without_declared_keys_opens_to_this_machine_only(upstreams: Upstreams, tmp_path: Any) -> None:
     serving = declared({"one": upstream(upstreams.url)}, {"desk": {"tiers": [{"upstream": "one"}]}}, keys=[])
     running = Running(tmp_path, serving)

@@ -86,3 +86,22 @@ def test_what_is_not_put_together_is_not_called_whole() -> None:
         collector = Collector("chat")
         collector.take({"choices": [{"index": 0, **choice}]})
         assert not collector.is_whole
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [{"content": "word " * 60}, {"reasoning_content": "word " * 60}, {"refusal": "word " * 60},
+     {"reasoning_details": [{"type": "t", "text": "word " * 60}]}, {"content": "\u00e9" * 150},
+     {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": "word " * 60}}]}],
+)  # fmt: skip
+def test_whatever_a_model_says_is_counted(delta: dict[str, Any]) -> None:
+    collector = Collector("chat")
+    collector.take({"choices": [{"index": 0, "delta": {"role": "assistant", **delta}}]})
+    assert 100 <= collector.n_tokens <= 101
+
+
+def test_reasoning_is_text_and_leaves_at_once() -> None:
+    for delta in ({"reasoning_content": "hm"}, {"reasoning": "hm"}, {"reasoning_details": [{"text": "hm"}]}):
+        assert Collector("chat").take({"choices": [{"index": 0, "delta": delta}]})
+    for delta in ({}, {"role": "assistant", "content": ""}, {"reasoning_content": None}):
+        assert not Collector("chat").take({"choices": [{"index": 0, "delta": delta}]})
