@@ -120,5 +120,9 @@ class Exchange:
             if STRENGTH[action] > STRENGTH[self.guardrail]:
                 self.guardrail = action
 
+    def decided_out(self) -> tuple[Decision, ...]:
+        """Return what was decided about the answer."""
+        return tuple(decision for decision in self.decisions if decision.direction == "out")
+
 
 STRENGTH: dict[Action, int] = {"pass": 0, "flag": 1, "redact": 2, "retry": 3, "block": 4}

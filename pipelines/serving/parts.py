@@ -24,8 +24,7 @@ class Answer(NamedTuple):
     Attributes:
         value: Parsed JSON. Nobody changes it in place: caches and flights share it.
         content: The same as bytes; what is sent to a client that did not ask for a stream.
-        model: Model that gave it, as it is priced.
-        upstream: Upstream that gave it.
+        model, upstream: Who gave it; the model as it is priced.
         prompt_tokens, completion_tokens: As counted or estimated.
         decisions: Of guardrails about it, for whom else it is given to.
     """

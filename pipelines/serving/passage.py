@@ -90,8 +90,7 @@ class Passage:
             state.bodies.release(len(content))
 
     async def _admit(self, content: bytes, user: bytes) -> None:
-        state, exchange = self.state, self.exchange
-        project = exchange.project
+        state, project = self.state, self.exchange.project
         limit = state.serving.projects[project].max_active
         active = state.project_active
         if limit is not None and active.get(project, 0) >= limit:
@@ -100,7 +99,7 @@ class Passage:
         try:
             await state.admission.enter()
             try:
-                await self._question(parse(content, exchange.endpoint), user)
+                await self._question(parse(content, self.exchange.endpoint), user)
             finally:
                 state.admission.leave()
         finally:
@@ -190,8 +189,7 @@ class Passage:
             self.parts.caches.put(ask.question, answer)
         if flight is not None:
             if answer is not None and self.exchange.decisions:
-                out = tuple(decision for decision in self.exchange.decisions if decision.direction == "out")
-                answer = answer._replace(decisions=out)
+                answer = answer._replace(decisions=self.exchange.decided_out())
             flight.land(answer, scatters=scatters)
 
     def _book_stream(self, answer: Answer | None) -> None:
