@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import orjson
+
 from pipelines.llm.prompts import load_prompt
 from pipelines.serving.config import Route, Serving
 from pipelines.serving.config_policies import Guardrails, JsonSchemaRule, RemoteRule, RuleIn, RuleOut
@@ -13,6 +15,7 @@ from pipelines.serving.exchange import Exchange
 from pipelines.serving.parts import PASS, Body, Guard, Inspection, StreamGuard
 from pipelines.serving.remote_guard import RemoteGuard
 from pipelines.serving.text_rules import TextRule, TextRules
+from pipelines.serving.texts import strings
 
 
 class AnswerRule(Protocol):
@@ -141,4 +144,8 @@ def _group(rules: Sequence[RuleIn | RuleOut], own: frozenset[str]) -> list[TextR
 def _own_texts(route: Route, root: Path) -> frozenset[str]:
     paths = {route.prompt, *(variant.prompt for variant in route.variants.values())} - {None}
     prompts = [load_prompt(root / path) for path in paths if path is not None]
-    return frozenset(message.content for prompt in prompts for message in prompt.messages if message.role == "system")
+    own = {message.content for prompt in prompts for message in prompt.messages if message.role == "system"}
+    for prompt in prompts:
+        if prompt.json_schema is not None:
+            own.update(strings(orjson.loads(prompt.json_schema)))
+    return frozenset(own)

@@ -45,6 +45,8 @@ def parse(content: bytes, endpoint: str) -> Body:
     if not isinstance(body, dict):
         raise invalid("the body must be a JSON object", code="invalid_json")
     count(body)
+    if body.get("chat_template") is not None:
+        raise invalid("`chat_template` is not taken: the model's own is used", param="chat_template")
     needed = NEEDED.get(endpoint)
     if needed is not None and not body.get(needed):
         raise invalid(f"`{needed}` is missing or empty", param=needed, code="missing_required_parameter")

@@ -53,6 +53,11 @@ def test_what_is_large_for_good_reasons_is_taken(body: Any, endpoint: str) -> No
     assert status_of(body, endpoint) == 200
 
 
+def test_a_template_of_the_clients_own_is_refused() -> None:
+    assert status_of({"messages": [HELLO], "chat_template": "{{ messages }}"}) == 400
+    assert status_of({"messages": [HELLO], "chat_template": None}) == 200
+
+
 def test_bodies_that_are_buffered_together_fit_in_the_memory_of_a_gateway() -> None:
     limits = Limits()
     assert limits.max_body_bytes <= limits.max_buffered_bytes <= 1024**3 / 8
