@@ -29,6 +29,10 @@ TELLING = frozenset(
     ).split()
 )
 """Words that turn a meaning round, or that numbers, places and people hang on."""
+FUNCTION_WORDS = frozenset(
+    "a an the please thanks thank hello hi hey i my me we our us do does can could would is are am".split()
+)
+"""Words that may differ; all others, less a plural's s, must be the same in the same order."""
 
 
 class Features(NamedTuple):
@@ -38,11 +42,13 @@ class Features(NamedTuple):
         telling: Numbers, signs, addresses, negations and the like, in the order of the text.
         words: All words, sorted; where they are the same, their order must be too.
         order: All words in the order of the text.
+        content: Its words but function words, without a plural's s.
     """
 
     telling: tuple[str, ...]
     words: tuple[str, ...]
     order: tuple[str, ...]
+    content: tuple[str, ...]
 
 
 def features(text: str) -> Features:
@@ -51,7 +57,8 @@ def features(text: str) -> Features:
     order = tuple(match.group() for match in WORD.finditer(folded))
     telling = [word for word in order if is_telling(word)]
     telling += SIGN.findall(folded)
-    return Features(tuple(telling), tuple(sorted(order)), order)
+    content = tuple(_singular(word) for word in order if word not in FUNCTION_WORDS)
+    return Features(tuple(telling), tuple(sorted(order)), order, content)
 
 
 def is_telling(word: str) -> bool:
@@ -59,8 +66,12 @@ def is_telling(word: str) -> bool:
     return word in TELLING or word.endswith("n't") or any(character.isnumeric() for character in word)
 
 
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+
+
 def may_share(one: Features, other: Features) -> bool:
     """Tell whether two texts of near embeddings may share an answer."""
-    if one.telling != other.telling:
+    if one.telling != other.telling or one.content != other.content:
         return False
     return one.words != other.words or one.order == other.order

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.serving.exchange import Exchange
-from pipelines.serving.parts import Body, Guard, StreamGuard
+from pipelines.serving.parts import Blocked, Body, Guard, StreamGuard
 from pipelines.serving.streams import event
+from pipelines.serving.text_rules import decide
+from pipelines.serving.texts import DATA, MEDIA, MOST_LEVELS, NO_KEYS, is_name
 
-NO_TEXT = ("role", "type", "id", "name")
-"""Keys of a delta whose values are no text of the model; whatever else is a string passes an inspector."""
+Path = tuple[str | tuple[str, Any], ...]
+"""Where a text stands in a choice: keys, and for entries of lists (key that numbers them or "", number)."""
+UNREAD = frozenset({"index", "finish_reason", "logprobs"})
 
 
 class Screen:
@@ -18,7 +21,7 @@ class Screen:
     def __init__(self, guard: Guard, exchange: Exchange) -> None:
         self._guard = guard
         self._exchange = exchange
-        self._inspectors: dict[tuple[Any, ...], StreamGuard] = {}
+        self._inspectors: dict[tuple[int, Path], StreamGuard] = {}
         self._head: Body = {}
 
     def take(self, value: Body) -> bytes:
@@ -35,10 +38,8 @@ class Screen:
             choice = dict(part)
             index = choice.get("index", 0)
             is_last = bool(choice.get("finish_reason"))
-            if isinstance(choice.get("text"), str):
-                choice["text"] = self._feed((index, "text"), choice["text"], is_last)
-            if choice.get("delta"):
-                choice["delta"] = self._delta(index, choice["delta"], is_last)
+            for name in choice.keys() - UNREAD:
+                choice[name] = self._read(index, (name,), choice[name], is_last)
             choice.pop("logprobs", None)  # they spell out what the text may no longer say
             if is_last:
                 late += self._rest(index)
@@ -59,29 +60,27 @@ class Screen:
         text = {"delta": {"content": self._guard.refusal}} if is_chat else {"text": self._guard.refusal}
         return event({**self._head, "choices": [{"index": 0, **text, "finish_reason": "content_filter"}]})
 
-    def _delta(self, index: int, delta: Body, is_last: bool) -> Body:
-        found = dict(delta)
-        for name, value in delta.items():
-            if isinstance(value, str) and value and name not in NO_TEXT:
-                found[name] = self._feed((index, name), value, is_last)
-        if isinstance(found.get("tool_calls"), list):
-            calls = found["tool_calls"]
-            found["tool_calls"] = [
-                {**call, "function": self._call((index, "tool_calls", call.get("index", 0)), call["function"], is_last)}
-                if call.get("function")
-                else call
-                for call in calls
-            ]
-        if found.get("function_call"):
-            found["function_call"] = self._call((index, "function_call"), found["function_call"], is_last)
+    def _read(self, index: int, path: Path, value: Any, is_last: bool, skipped: frozenset[str] = NO_KEYS) -> Any:
+        """Return a part of a choice with every string in it inspected, each as one text with those before it there."""
+        if isinstance(value, str):
+            return self._feed((index, path), value, is_last) if value else value
+        if not isinstance(value, dict | list):
+            return value
+        if len(path) > MOST_LEVELS:
+            decide(self._exchange, "out", "unreadable", "block")
+            raise Blocked("unreadable")
+        if isinstance(value, list):
+            return [self._read(index, (*path, _number(place, part)), part, is_last) for place, part in enumerate(value)]
+        found = dict(value)
+        for key, part in value.items():
+            if key in skipped or is_name(key, part):
+                continue
+            # A name comes whole, and clients take it from the event that brings it.
+            is_whole = is_last or key == "name"
+            found[key] = self._read(index, (*path, key), part, is_whole, DATA if key in MEDIA else NO_KEYS)
         return found
 
-    def _call(self, key: tuple[Any, ...], function: Body, is_last: bool) -> Body:
-        if not isinstance(function.get("arguments"), str):
-            return function
-        return {**function, "arguments": self._feed(key, function["arguments"], is_last)}
-
-    def _feed(self, key: tuple[Any, ...], text: str, is_last: bool) -> str:
+    def _feed(self, key: tuple[int, Path], text: str, is_last: bool) -> str:
         """Return what may leave; of an event that also ends its choice, all of it that may ever leave."""
         inspector = self._inspectors.get(key)
         if inspector is None:
@@ -95,13 +94,18 @@ class Screen:
             text = self._inspectors.pop(key).close()
             if not text:
                 continue
-            if key[1] == "text":
-                part: Body = {"text": text}
-            elif key[1] == "tool_calls":
-                part = {"delta": {"tool_calls": [{"index": key[2], "function": {"arguments": text}}]}}
-            elif key[1] == "function_call":
-                part = {"delta": {"function_call": {"arguments": text}}}
-            else:
-                part = {"delta": {key[1]: text}}
+            part: Any = text
+            for step in reversed(key[1]):
+                part = {step: part} if isinstance(step, str) else [_numbered(step, part)]
             found += event({**self._head, "choices": [{"index": index, **part, "finish_reason": None}]})
         return found
+
+
+def _number(place: int, part: Any) -> tuple[str, Any]:
+    """Return what an entry of a list is known by in the events to come."""
+    index = part.get("index") if isinstance(part, dict) else None
+    return ("index", index) if isinstance(index, int) else ("", place)
+
+
+def _numbered(step: tuple[str, Any], part: Any) -> Any:
+    return {step[0]: step[1], **part} if step[0] and isinstance(part, dict) else part

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from pipelines.serving.config_policies import Guardrails
 from pipelines.serving.exchange import Decision
+from pipelines.serving.screen import Screen
 from tests.serving.gateway import ROOT, declared, upstream
 from tests.serving.inside import ask, make, texts
 from tests.serving.rules import exchange, guard, guards
@@ -319,6 +320,22 @@ def test_streamed_choices_and_calls_are_read_each_on_its_own(upstreams: Upstream
         }  # fmt: skip
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "of a@b.com now"}]},
+        {"tool_calls": [{"index": 1, "type": "custom", "custom": {"name": "f", "input": "of a@b.com now"}}]},
+        {"tool_calls": [{"index": 1, "function": {"name": "of a@b.com now", "arguments": ""}}]},
+        {"parts": [["of a@b.com now"]]},
+    ],
+)
+def test_texts_at_any_depth_of_a_streamed_answer_are_read(delta: dict[str, Any]) -> None:
+    screen = Screen(guard(out=[{"rule": "pii"}]), exchange())
+    left = screen.take({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}) + screen.close()
+    assert b"a@b.com" not in left
+    assert b"[EMAIL]" in left
 
 
 def test_neighbouring_rules_read_what_came_and_each_decision_is_noted_once() -> None:

@@ -31,6 +31,7 @@ from tests.serving.upstreams import Upstreams
 Array = NDArray[np.float32]
 ANSWER = Answer({}, b"{}", "small", "one", 1, 1)
 PAIRS = [{"one": "Cancel my order", "other": "Do not cancel my order"}]
+PARAGRAPH = "The customer wrote that the thermostat keeps losing its connection to the hub every evening."
 BODY: dict[str, Any] = {"model": "desk", "temperature": 0}
 
 
@@ -58,6 +59,11 @@ def settings(**more: Any) -> SemanticCache:
         ("It costs 20 $", "It costs 20 €"),
         ("two tickets", "three tickets"),
         ("Ich will kündigen", "Ich will nicht kündigen"),
+        ("Answer in English. " + PARAGRAPH, "Answer in Spanish. " + PARAGRAPH),
+        ("Translate to French: " + PARAGRAPH, "Translate to German: " + PARAGRAPH),
+        ("Write a mail to Alice: " + PARAGRAPH, "Write a mail to Bob: " + PARAGRAPH),
+        ("Summarize: " + PARAGRAPH, "Translate into Spanish: " + PARAGRAPH),
+        ("Does Alice owe Bob?", "Does Bob owe Alice?"),
     ],
 )
 def test_words_that_turn_a_meaning_round_keep_two_questions_apart(one: str, other: str) -> None:
