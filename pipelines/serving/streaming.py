@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import orjson
 
@@ -11,14 +11,13 @@ from pipelines.serving.answering import Ask
 from pipelines.serving.connections import Broken, Connection
 from pipelines.serving.errors import Refused, upstream_failed
 from pipelines.serving.failures import CAUSES, Failed
+from pipelines.serving.outbox import Outbox, Write
 from pipelines.serving.parts import Answer, Blocked
 from pipelines.serving.replies import guess_tokens, usage_of
 from pipelines.serving.screen import Screen
 from pipelines.serving.streams import DONE, BrokenStream, Collector, EventReader, event, parse_event
 from pipelines.serving.upstream import Upstream
 
-Write = Callable[[bytes, bool], Awaitable[None]]
-"""Sends bytes to the client; True with the last. The first call sends the answer's head."""
 LINGER_S = 0.2
 """How long the end of a stream may come after its [DONE], for its connection to be used again."""
 
@@ -28,7 +27,7 @@ class Relay:
 
     Args:
         ask: The request.
-        write: To the client.
+        write: To the client; the first call sends the answer's head.
         finish: Called exactly once, before the last byte, with the whole answer if there is one.
     """
 
@@ -38,6 +37,7 @@ class Relay:
         self._finish = finish
         self._has_written = False
         self._is_settled = False
+        self._outbox: Outbox | None = None
 
     async def run(self) -> Answer | None:
         """Pass the stream of the first step on that has one; return the whole answer if it was left as it was.
@@ -45,6 +45,13 @@ class Relay:
         Raises:
             Refused: Nobody answered, and nothing has been sent to the client.
         """
+        try:
+            return await self._relay_first()
+        finally:
+            if self._outbox is not None:
+                self._outbox.stop()
+
+    async def _relay_first(self) -> Answer | None:
         failure: Refused | None = None
         for step in self._ask.steps:
             try:
@@ -140,8 +147,14 @@ class Relay:
 
     async def _send(self, data: bytes, *, is_last: bool) -> None:
         self._has_written = True
-        if not self._ask.is_gone:
+        if self._ask.is_gone:
+            return
+        if self._ask.question is None:
             await self._write(data, is_last)
+            return
+        if self._outbox is None:  # others may wait for this answer: a client that does not read must not hold them
+            self._outbox = Outbox(self._write)
+        await self._outbox.put(data, is_last=is_last)
 
     def _settle(self, upstream: Upstream, outcome: str) -> None:
         """Pay for what was generated, exactly once: by the upstream's count, or by what came.

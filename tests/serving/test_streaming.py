@@ -1,0 +1,123 @@
+"""Streams on their way through: who reads slowly keeps nobody else waiting, and memory has an end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.serving import outbox
+from pipelines.serving.app import Gateway
+from pipelines.serving.config import Serving
+from pipelines.serving.flights import SharedFlights
+from pipelines.serving.outbox import Outbox
+from tests.serving.gateway import KEY, declared, upstream
+from tests.serving.inside import ask, make, texts
+from tests.serving.rules import caches
+from tests.serving.upstreams import Upstreams
+
+BODY: dict[str, Any] = {"model": "desk", "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+
+
+class SlowReader:
+    """A client that takes the head and one piece of a stream, and nothing more until it is told to."""
+
+    def __init__(self) -> None:
+        self.has_begun = asyncio.Event()
+        self.reads = asyncio.Event()
+        self.got = b""
+
+    async def ask(self, gateway: Gateway, body: dict[str, Any]) -> None:
+        content = json.dumps(body).encode()
+        headers = [(b"authorization", f"Bearer {KEY}".encode()), (b"content-length", b"%d" % len(content))]
+        path = "/v1/chat/completions"
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": content, "more_body": False}
+
+        await gateway(scope, receive, self._send)
+
+    async def _send(self, message: Any) -> None:
+        if self.has_begun.is_set():
+            await self.reads.wait()
+        self.got += message.get("body", b"")
+        if self.got:
+            self.has_begun.set()
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_who_asked_first_and_does_not_read_holds_nobody(upstreams: Upstreams, tmp_path: Path, streams: bool) -> None:
+    async def scenario() -> None:
+        route = {"tiers": [{"upstream": "one"}], "cache": {}}
+        serving = declared({"one": upstream(upstreams.url)}, {"desk": route}, caches={"exact": {}})
+        kept = caches(Serving.model_validate(serving))
+        gateway, ledger = make(tmp_path, serving, flights=SharedFlights(), caches=kept)
+        words = [f"word{number} " for number in range(20)]
+        upstreams.script({"pieces": words, "piece_delay_s": 0.01, "counts": (10, 20)})
+        slow = SlowReader()
+        leading = asyncio.create_task(slow.ask(gateway, BODY | {"stream": True}))
+        await asyncio.wait_for(slow.has_begun.wait(), 10)
+        async with asyncio.timeout(10):
+            _, headers, content = await ask(gateway, BODY | {"stream": streams})
+        said = texts(content) if streams else json.loads(content)["choices"][0]["message"]["content"]
+        assert (said, headers["x-gatehouse-cache"]) == ("".join(words), "shared")
+        assert not leading.done()
+        slow.reads.set()
+        async with asyncio.timeout(10):
+            await leading
+        assert texts(slow.got) == "".join(words)
+        assert slow.got.endswith(b"data: [DONE]\n\n")
+        assert sorted(row.usd > 0 for row in ledger.rows) == [False, True]
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_is_too_far_behind_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "MOST_BYTES", 10)
+
+    async def scenario() -> None:
+        reads, got = asyncio.Event(), b""
+
+        async def write(data: bytes, is_last: bool) -> None:
+            nonlocal got
+            await reads.wait()
+            got += data + b"." * is_last
+
+        box = Outbox(write)
+        await box.put(b"1", is_last=False)
+        await asyncio.sleep(0)  # it is being written, and does not end
+        await box.put(b"234567890", is_last=False)
+        full = asyncio.create_task(box.put(b"abc", is_last=False))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not full.done()
+        reads.set()
+        async with asyncio.timeout(10):
+            await full
+            await box.put(b"d", is_last=True)
+        assert got == b"1234567890abcd."
+
+    asyncio.run(scenario())
+
+
+def test_a_client_whose_connection_breaks_is_an_error_and_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "MOST_BYTES", 0)
+
+    async def scenario() -> None:
+        async def write(data: bytes, is_last: bool) -> None:
+            if data == b"2":
+                raise ConnectionError("gone")
+
+        box = Outbox(write)
+        async with asyncio.timeout(10):
+            await box.put(b"1", is_last=False)
+            await box.put(b"2", is_last=False)
+            await asyncio.sleep(0)
+            with pytest.raises(ConnectionError):
+                await box.put(b"3", is_last=False)
+
+    asyncio.run(scenario())
