@@ -127,7 +127,9 @@ class Contender(Process):
 def ask(port: int, text: str, *, model: str = "bench") -> tuple[int, dict[str, str]]:
     """Ask once; return status and headers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    body = json.dumps({"model": model, "temperature": 0, "messages": [{"role": "user", "content": text}]})
+    body = json.dumps(
+        {"model": model, "user": "always-the-same", "temperature": 0, "messages": [{"role": "user", "content": text}]}
+    )
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     connection.request("POST", "/v1/chat/completions", body, headers)
     answer = connection.getresponse()

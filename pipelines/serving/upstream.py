@@ -229,8 +229,8 @@ class Upstream:
             raise
         except BaseException:  # the client left
             self._give_up(connection)
+            self.breaker.withdraw()  # a trial that nobody saw the end of
             if connection is not None:
-                self.breaker.withdraw()
                 self._metrics.attempted(self.name, "gone")
                 self.charge(exchange, *lost, is_estimated=True)
             raise
