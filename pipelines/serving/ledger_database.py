@@ -32,6 +32,12 @@ SUM_TERMS = ", ".join(SUMS.values())
 ADD = ", ".join(f"{name} = gatehouse_spending.{name} + excluded.{name}" for name in SUMS)
 
 
+RATE = (
+    "UPDATE gatehouse_requests SET rating = ?, rated_s = ? WHERE id = ? AND project = ? "
+    "AND (rated_s IS NULL OR rated_s < ?)"
+)
+
+
 class Away(Exception):
     """The database cannot be reached or takes nothing now: everything can be tried again later. Holds no secret."""
 
@@ -69,9 +75,13 @@ class Database(Protocol):
 
     def spent(self, since: str) -> list[tuple[str, str, float]]:
         """Return (project, day, USD) from a day on."""
+        sql = "SELECT project, day, sum(usd) FROM gatehouse_spending WHERE day >= ? GROUP BY project, day"
+        return [(project, day, usd) for project, day, usd in self.query(sql, (since,))]
 
     def find(self, request_id: str) -> Found | None:
         """Return a request."""
+        sql = "SELECT project, route, variant, rating, rated_s FROM gatehouse_requests WHERE id = ?"
+        return next((Found(*row) for row in self.query(sql, (request_id,))), None)
 
     def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT, whose placeholders are `?`."""

@@ -14,11 +14,12 @@ from pipelines.serving.ledger_database import (
     ADD,
     GROUP_NAMES,
     NAMES,
+    RATE,
     SUM_NAMES,
     SUM_TERMS,
     VERSION,
     Away,
-    Found,
+    Database,
     Unfit,
     refuse_newer,
     tables,
@@ -51,13 +52,9 @@ INSERT INTO gatehouse_spending ({GROUP_NAMES}, {SUM_NAMES})
 SELECT {GROUP_NAMES}, {SUM_TERMS} FROM booked GROUP BY {GROUP_NAMES} ORDER BY {GROUP_NAMES}
 ON CONFLICT ({GROUP_NAMES}) DO UPDATE SET {ADD}
 """  # noqa: S608
-RATE = (
-    "UPDATE gatehouse_requests SET rating = %s, rated_s = %s WHERE id = %s AND project = %s "
-    "AND (rated_s IS NULL OR rated_s < %s)"
-)
 
 
-class PostgresLedger:
+class PostgresLedger(Database):
     """The ledger in Postgres.
 
     Args:
@@ -113,17 +110,7 @@ class PostgresLedger:
                 self._connected().execute(INSERT, (array(list(rows)).decode(),))
             for rating in ratings:
                 values = (rating.rating, rating.rated_s, rating.id, rating.project, rating.rated_s)
-                self._connected().execute(RATE, values)
-
-    def spent(self, since: str) -> list[tuple[str, str, float]]:
-        """Return what projects spent; see `Database`."""
-        sql = "SELECT project, day, sum(usd) FROM gatehouse_spending WHERE day >= ? GROUP BY project, day"
-        return [(project, day, usd) for project, day, usd in self.query(sql, (since,))]
-
-    def find(self, request_id: str) -> Found | None:
-        """Return a request; see `Database`."""
-        sql = "SELECT project, route, variant, rating, rated_s FROM gatehouse_requests WHERE id = ?"
-        return next((Found(*row) for row in self.query(sql, (request_id,))), None)
+                self._connected().execute(RATE.replace("?", "%s"), values)
 
     def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT; see `Database`."""

@@ -17,11 +17,12 @@ from pipelines.serving.ledger_database import (
     ADD,
     GROUP_NAMES,
     NAMES,
+    RATE,
     SUM_NAMES,
     SUM_TERMS,
     VERSION,
     Away,
-    Found,
+    Database,
     Unfit,
     refuse_newer,
     tables,
@@ -38,13 +39,9 @@ ADD_UP = (
     f"INSERT INTO gatehouse_spending ({GROUP_NAMES}, {SUM_NAMES}) SELECT {GROUP_NAMES}, {SUM_TERMS} "  # noqa: S608
     f"FROM gatehouse_requests WHERE rowid > ? GROUP BY {GROUP_NAMES} ON CONFLICT ({GROUP_NAMES}) DO UPDATE SET {ADD}"
 )
-RATE = (
-    "UPDATE gatehouse_requests SET rating = ?, rated_s = ? WHERE id = ? AND project = ? "
-    "AND (rated_s IS NULL OR rated_s < ?)"
-)
 
 
-class SqliteLedger:
+class SqliteLedger(Database):
     """The ledger in a file.
 
     Args:
@@ -95,16 +92,6 @@ class SqliteLedger:
             for rating in ratings:
                 values = (rating.rating, rating.rated_s, rating.id, rating.project, rating.rated_s)
                 connection.execute(RATE, values)
-
-    def spent(self, since: str) -> list[tuple[str, str, float]]:
-        """Return what projects spent; see `Database`."""
-        sql = "SELECT project, day, sum(usd) FROM gatehouse_spending WHERE day >= ? GROUP BY project, day"
-        return [(project, day, usd) for project, day, usd in self.query(sql, (since,))]
-
-    def find(self, request_id: str) -> Found | None:
-        """Return a request; see `Database`."""
-        sql = "SELECT project, route, variant, rating, rated_s FROM gatehouse_requests WHERE id = ?"
-        return next((Found(*row) for row in self.query(sql, (request_id,))), None)
 
     def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT; see `Database`."""
