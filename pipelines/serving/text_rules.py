@@ -52,26 +52,22 @@ class TextRules:
     def inspect_in(self, exchange: Exchange, body: Body) -> Inspection:
         """Inspect a request."""
         reading = Reading(self, exchange, "in")
-        try:
-            changed = change_request(body, reading.of_role)
-        except Unreadable:
-            decide(exchange, "in", "unreadable", "block")
-            return Inspection("block", rule="unreadable")
-        except Blocked as blocked:
-            return Inspection("block", rule=str(blocked))
-        return PASS if changed is body else Inspection("redact", changed)
+        return self._inspect(exchange, "in", body, lambda: change_request(body, reading.of_role))
 
     def inspect_out(self, exchange: Exchange, answer: Body) -> Inspection:
         """Inspect an answer."""
         reading = Reading(self, exchange, "out")
+        return self._inspect(exchange, "out", answer, lambda: change_answer(answer, reading.of_answer))
+
+    def _inspect(self, exchange: Exchange, way: Direction, value: Body, change: Callable[[], Body]) -> Inspection:
         try:
-            changed = change_answer(answer, reading.of_answer)
+            changed = change()
         except Unreadable:
-            decide(exchange, "out", "unreadable", "block")
+            decide(exchange, way, "unreadable", "block")
             return Inspection("block", rule="unreadable")
         except Blocked as blocked:
             return Inspection("block", rule=str(blocked))
-        return PASS if changed is answer else Inspection("redact", changed)
+        return PASS if changed is value else Inspection("redact", changed)
 
     def open_stream(self, exchange: Exchange) -> TextStream:
         """Return what inspects one text of a streamed answer."""
