@@ -26,7 +26,6 @@ from tests.review.world import (
     N_ROWS,
     OWNER,
     World,
-    build,
     data_rows,
     jsonl,
     relocated,
@@ -38,13 +37,6 @@ from tests.standin.github import GitHub
 BETTER = {"prompts/triage.prompt.yml": FILES["prompts/triage.prompt.yml"].replace("Label:", "Please label:")}
 CODE = {"pipelines/code.py": "A = 2\n"}
 ROWS = "evaluation/triage/rows.parquet"
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    build(folder)
-    return folder
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,8 +17,7 @@ from pipelines.release.registration import DIGEST, _lineage
 from pipelines.review.conclusion import conclude, inherited, may_replace
 from pipelines.review.takeover import take_over
 from tests.evaluation.test_baseline import git
-from tests.review.world import FILES, N_ROWS, OWNER, World, build, relocated, seal, write_evaluation
-from tests.standin.github import GitHub
+from tests.review.world import FILES, N_ROWS, OWNER, World, seal, write_evaluation
 
 VERDICTS = ["pass", "fail", "manual_review", "error"]
 APPROVAL = {"user": "ada", "at": "2026-11-20T10:00:00Z", "why": "Looks right.", "review_url": ""}
@@ -69,19 +66,6 @@ def test_nothing_is_inherited_from_nobody_or_from_what_cannot_be_trusted() -> No
     for old in (None, record("fail", 7, approval=APPROVAL), record("manual_review", 7, approval=APPROVAL)):
         assert inherited(record("manual_review"), old) == record("manual_review")
     assert inherited(record("manual_review"), record("pass", 7)).verdict == "manual_review"
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    build(folder)
-    return folder
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with GitHub(repository="o/r") as github:
-        yield World(relocated(built, tmp_path / "world"), github)
 
 
 def evaluate_main(world: World, verdict: str) -> dict[str, Any]:

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 
 from pipelines.core.files import read_json
 from tests.evaluation.test_baseline import git
-from tests.review.world import AUTHOR, FILES, N_ROWS, OWNER, World, build, data_rows, jsonl, relocated
-from tests.standin.github import GitHub
+from tests.review.world import AUTHOR, FILES, N_ROWS, OWNER, World, data_rows, jsonl
 
 BETTER = {"prompts/triage.prompt.yml": FILES["prompts/triage.prompt.yml"].replace("Label:", "Please label:")}
 CODE = {"pipelines/code.py": "A = 2\n"}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    build(folder)
-    return folder
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with GitHub(repository="o/r") as github:
-        yield World(relocated(built, tmp_path / "world"), github)
 
 
 def test_a_better_prompt_passes_and_its_decision_is_recorded(world: World) -> None:
