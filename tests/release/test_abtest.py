@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipelines.core.rollout import AbTest
-from pipelines.release.abtest import AbVerdict, Pair, cohens_d, verdict, welch
+from pipelines.core.stats.multiple import holm
+from pipelines.release.abtest import AbVerdict, Comparison, Pair, adjusted, cohens_d, verdict, welch
 from pipelines.release.sample_ratio import Split
 from pipelines.release.sequences import Moments, difference, half_width, moments, p_value, tuning
 
@@ -27,7 +28,7 @@ TEST = declared()
 def decided(pair: Pair, test: AbTest = TEST, more: dict[str, Pair] | None = None, **given: Any) -> AbVerdict:
     assert test.local is not None
     users = given.pop("users", Split(pair.candidate.n, pair.stable.n, 0.5))
-    return verdict({test.primary.metric: pair, **(more or {})}, users, test, test.local, **{"elapsed_s": 1.0, **given})
+    return verdict({test.primary.metric: pair, **(more or {})}, users, test, test.local)
 
 
 def rates(n: int, candidate: float, stable: float) -> Pair:
@@ -139,14 +140,16 @@ def test_secondaries_can_only_harm_and_are_adjusted_for_their_number() -> None:
     assert harmed.adjusted_p_harm == pytest.approx(3 * harmed.p_harm)
 
 
+@given(st.lists(st.sampled_from([0.0, 0.004, 0.02, 0.2, 1.0]), min_size=1, max_size=6))
+def test_secondaries_are_adjusted_as_holm_says(p_values: list[float]) -> None:
+    one = Comparison("", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    given_ = [one._replace(metric=str(index), p_harm=p) for index, p in enumerate(p_values)]
+    assert [found.adjusted_p_harm for found in adjusted(given_)] == pytest.approx(list(holm(p_values)))
+
+
 def test_a_wrong_split_is_invalid_whatever_was_measured() -> None:
     found = decided(rates(2000, 0.9, 0.8), users=Split(3000, 2000, 0.5))
     assert found.verdict == "invalid"
-
-
-def test_time_that_is_up_is_inconclusive() -> None:
-    found = decided(rates(100, 0.8, 0.8), elapsed_s=600)
-    assert (found.verdict, found.is_inconclusive) == ("rollback", True)
 
 
 odd = st.one_of(st.floats(), st.integers(-5, 10**9), st.just(1e200))
