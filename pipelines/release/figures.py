@@ -25,8 +25,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d}"
     if whole < 2 * 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min".removesuffix(" 00 min")
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h".removesuffix(" 0 h")
 
 
 def e_value(value: float) -> str:
