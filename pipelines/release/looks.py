@@ -179,9 +179,10 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _gate(value: Mapping[str, Any]) -> Gate:
+    status = str(value.get("status"))
     return Gate(
         name=str(value.get("gate", "")),
-        kind=str(value.get("kind", "limit")),
+        kind="ratio" if value.get("kind") == "ratio" else "limit",
         events=_number(value.get("events")) or 0.0,
         n=_number(value.get("n")) or 0.0,
         value=_number(value.get("value")),
@@ -190,7 +191,7 @@ def _gate(value: Mapping[str, Any]) -> Gate:
         limit=_number(value.get("limit")) or 0.0,
         harm=_e_value(value.get("log_e_fail")),
         proof=_e_value(value.get("log_e_pass")),
-        status=str(value.get("status", "open")),
+        status=status if status in ("failed", "proven") else "open",
         is_to_prove=value.get("is_to_prove") is True,
     )
 
