@@ -13,6 +13,7 @@ def main() -> int:
     parser.add_argument("--why", required=True, help="the reason, one sentence; it becomes the commit's")
     parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
     parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
+    parser.add_argument("--minutes", type=float, help="wait no longer; run again, or reconcile, to go on")
     arguments = parser.parse_args()
     if not arguments.why.strip():
         parser.error("--why needs a reason; it becomes part of Git's history")
@@ -24,7 +25,7 @@ def main() -> int:
 
     world = commands.open_world(arguments.target, arguments.remote)
     with only_one("release"):
-        outcome = machine.roll_back(world, arguments.why)
+        outcome = machine.roll_back(world, arguments.why, bounds=commands.bounds(world, arguments.minutes))
     print(one_line(outcome.said, 600))
     set_outputs({"result": outcome.result})
     return 0 if outcome.result == "rolled_back" else outcome.exit_code
