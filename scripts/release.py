@@ -27,13 +27,14 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="wait no longer; run again, or reconcile, to go on")
     arguments = parser.parse_args()
 
-    from pipelines.core.errors import one_line
     from pipelines.core.files import only_one
-    from pipelines.core.github.runner import set_outputs
-    from pipelines.release import commands, machine
+    from pipelines.release import afterwards, commands, machine, replay_text
+    from pipelines.release.replay import require_agreement
 
     if arguments.replay:
-        print("\n".join(commands.replayed(arguments.replay, arguments.target)))
+        tag, found = commands.replayed(arguments.replay, arguments.target)
+        print("\n".join(replay_text.table(tag, found)))
+        require_agreement(found)
         return 0
     world = commands.open_world(arguments.target, arguments.remote)
     if arguments.dry_run == "true":
@@ -42,9 +43,7 @@ def main() -> int:
     bounds = commands.bounds(world, arguments.minutes, once=arguments.once, until=arguments.until)
     with only_one("release"):
         outcome = machine.release(world, arguments.tag, bounds=bounds)
-    print(one_line(outcome.said, 600))
-    set_outputs({"result": outcome.result})
-    return outcome.exit_code
+    return afterwards.finish(world, outcome)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from pathlib import Path
 from pipelines.core import git, records
 from pipelines.core.errors import ConfigError, GateFailed, one_line
 from pipelines.core.files import read_text
-from pipelines.release import signing, targets, world
+from pipelines.release import forecast_text, signing, targets, world
 from pipelines.release.history import read_history
 from pipelines.release.live import Live
 from pipelines.release.machine import Bounds
-from pipelines.release.replay import replay, require_agreement
+from pipelines.release.replay import Replayed, replay
 from pipelines.release.steps import verify
 from pipelines.release.store import Store
 from pipelines.release.world import World
@@ -116,6 +116,8 @@ def rehearsed(opened: World, tag: str) -> list[str]:
         f"  instead   {seen.state.stable.tag if seen.state.stable else 'of nothing: the first release'}",
     ]
     lines += [f"  {one.kind:<9} {one.name}: {one.weight * 100:g} %, at most {one.max_duration_s:g} s" for one in stages]
+    if plan.rollout is not None and seen.state.stable is not None:
+        lines += forecast_text.lines(plan.rollout, plan.test, plan.run)
     return [*lines, "dry run: nothing was changed"]
 
 
@@ -124,12 +126,12 @@ def candidate_gates(change: world.Change) -> str:
     return change.state.gates_sha256
 
 
-def replayed(path: Path, target: str, root: Path = Path()) -> list[str]:
-    """Return one line for every verdict of a history, judged again from its counters.
+def replayed(path: Path, target: str, root: Path = Path()) -> tuple[str, list[Replayed]]:
+    """Return the tag of a history, and every verdict of it judged again from its counters.
 
     Raises:
-        ConfigError: The history is broken, or its commit's gates are not those that it names.
-        GateFailed: A verdict differs.
+        ConfigError: The history is broken, or its commit has no gates.
+        GateFailed: Its commit's gates are not those that it names.
     """
     history = read_history(read_text(path).encode(), str(path))
     built = targets.build(target, root)
@@ -139,9 +141,4 @@ def replayed(path: Path, target: str, root: Path = Path()) -> list[str]:
     plan = built.plan(gates)
     if plan.gates_sha256 != history.gates_sha256:
         raise GateFailed(f"{path}: names other gates ({history.gates_sha256[:12]}) than its commit has")
-    found = replay(history, plan.judge)
-    require_agreement(found)
-    shown = [
-        f"{one.event.at}  {one.event.step:<8} {one.verdict['name']:<9} {one_line(one.event.said, 120)}" for one in found
-    ]
-    return [*shown, f"{len(found)} verdicts of {history.tag} judged again: all agree"]
+    return history.tag, replay(history, plan.judge)
