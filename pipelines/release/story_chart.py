@@ -48,7 +48,7 @@ UNITS = (("days", 86_400.0, 2 * 86_400.0), ("hours", 3600.0, 2 * 3600.0), ("minu
 
 def _steps(events: Sequence[Event]) -> list[tuple[float, float]]:
     """Return (moment, percent) at every change; a released version has all traffic at its end."""
-    steps = [(clock.read(event.at), max(0.0, min(1.0, event.weight)) * 100) for event in events]
+    steps = [(seconds(event.at), max(0.0, min(1.0, event.weight)) * 100) for event in events]
     if events[-1].action == "released":
         steps[-1] = (steps[-1][0], 100.0)
     return steps
@@ -56,6 +56,14 @@ def _steps(events: Sequence[Event]) -> list[tuple[float, float]]:
 
 def _at(steps: Sequence[tuple[float, float]], moment: float) -> float:
     return next((value for at, value in reversed(steps) if at <= moment + 1e-6), 0.0)
+
+
+def seconds(at: str) -> float:
+    """Return when something happened, seconds since 1970; 0 for what is no time, since a file may say anything."""
+    try:
+        return clock.read(at)
+    except ValueError:
+        return 0.0
 
 
 def limits(told: Told | None) -> str:
