@@ -26,7 +26,7 @@ from pipelines.release.state import (
     release_path,
 )  # fmt: skip
 from pipelines.release.store import Store
-from pipelines.release.targets import Slot, Target
+from pipelines.release.targets import Declaring, Slot, Target
 
 SUBJECT_CHARACTERS = 200
 NOTHING: Mapping[str, Any] = {}
@@ -106,6 +106,11 @@ class Seen(NamedTuple):
         return self.history
 
     @property
+    def rollout(self) -> str:
+        """Return the key that this attempt's traffic is counted by."""
+        return f"{self.state.rollout_id}.{self.state.attempt}"
+
+    @property
     def elapsed_s(self) -> float:
         """Return the seconds since the step began, less any pause that still lasts."""
         until = clocks.read(self.state.pause.at) if self.state.pause else self.now
@@ -172,6 +177,17 @@ def history_of(world: World, tip: str, rollout_id: str) -> History | None:
     path = history_path(world.environment, rollout_id)
     data = world.store.read(tip, path)
     return None if data is None else read_history(data, path)
+
+
+def declared(world: World, environment: str, manifest: Callable[[], Manifest]) -> Mapping[str, bytes]:
+    """Return the files by which a target declares a stable version in Git; it need not have any.
+
+    Args:
+        world: Everything outside.
+        environment: Whose stable version it is.
+        manifest: Reads its manifest; only asked where the target declares anything.
+    """
+    return world.target.declared(environment, manifest()) if isinstance(world.target, Declaring) else {}
 
 
 def histories(world: World, tip: str) -> list[History]:
