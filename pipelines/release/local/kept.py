@@ -7,9 +7,9 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipelines.core.files import write_json
+from pipelines.core.files import write_json, write_text
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,120}")
 
@@ -32,6 +32,19 @@ class KeptCounts:
         path = self._folder / rollout / f"{process}.json"
         began = self._read(path).get("began") or time.time()
         write_json(path, {"schema_version": 1, "began": began, "counters": said.get("counters", {})})
+
+    def keep_unit(self, rollout: str, unit: str) -> None:
+        """Keep what a rollout's A/B test compares, `user` or `request`."""
+        if NAME.fullmatch(rollout):
+            write_text(self._folder / rollout / "unit", unit)
+
+    def unit(self, rollout: str) -> Literal["user", "request"]:
+        """Return what a rollout's A/B test compares."""
+        try:
+            text = (self._folder / rollout / "unit").read_text(encoding="utf-8") if NAME.fullmatch(rollout) else ""
+        except OSError:
+            text = ""
+        return "request" if text == "request" else "user"
 
     def of(self, rollout: str) -> list[dict[str, Any]]:
         """Return the counts of every process of a rollout, the first one first."""

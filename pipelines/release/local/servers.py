@@ -11,6 +11,13 @@ from pipelines.release.local.declared import RELEASED, DeclaredAt
 from pipelines.release.local.model_server import ModelServer, Settings
 from pipelines.serving.config_upstreams import ProcessUpstream
 
+PHASES = {
+    "merging": "merging adapter and base",
+    "starting": "loading the model",
+    "warming": "answering its first request",
+    "ended": "ended, to be started again",
+}
+
 
 class Key(NamedTuple):
     """What makes two servers the same one.
@@ -57,6 +64,14 @@ class ModelServers:
         keys = {_key(declared, model) for declared, model in needed}
         for key in [key for key in self._running if key not in keys]:
             self._running.pop(key).stop()
+
+    def doing(self) -> str:
+        """Return what the servers that do not answer yet are doing, one line."""
+        return ", ".join(
+            f"{server.settings.name}: {PHASES[server.phase]}"
+            for server in self._running.values()
+            if server.phase != "ready"
+        )
 
     def _settings(self, declared: DeclaredAt, model: str, fault: str) -> Settings:
         manifest = declared.manifest

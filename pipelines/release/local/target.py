@@ -90,6 +90,11 @@ class LocalTarget:
         routes = taking_part(declared, None)
         return smoke.test(gateway.url, gateway.key, slot, declared, routes)
 
+    @property
+    def doing(self) -> str:
+        """Return what is waited for, for people; empty where nothing is."""
+        return self._servers.doing()
+
     def weight(self) -> float:
         """Return the candidate's share of traffic, as the gateway has it."""
         return self.split().share
@@ -118,7 +123,9 @@ class LocalTarget:
             return
         if gateway is None or not gateway.is_alive:
             raise ServiceError("the gateway does not run, so no traffic can be split; run the same command again")
-        gateway.set_split(of_terms(share, terms))
+        split = of_terms(share, terms)
+        self._kept.keep_unit(split.rollout, split.unit)
+        gateway.set_split(split)
         self._flowing(gateway).flow(on=True)
 
     def counters(self, rollout: str, since: float) -> Mapping[str, Any]:
@@ -132,7 +139,7 @@ class LocalTarget:
         gateway = self._gateways.get(ENVIRONMENT)
         if not found and (gateway is None or not gateway.is_alive):
             raise CountersUnavailable("no gateway runs that could be asked")
-        return tallies.merged(found)
+        return tallies.merged(found, unit=self._kept.unit(rollout))
 
     def close(self) -> None:
         """End every process; what was counted is kept."""

@@ -1,4 +1,4 @@
-"""A repository as `make run` leaves it, in small: a two-layer model that answers, decided about, ready to be released."""
+"""A repository as `make run` leaves it, in small: a two-layer model that answers, and a decision about it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ PROMPT = {
         }
     ),
     "messages": [{"role": "user", "content": "{{message}}"}],
+    "x-gatehouse": {"version": 1, "owners": ["desk"], "inputs": {"message": "string"}, "suite": "triage"},
 }
 PRICE = {"prompt_usd": 0.01, "completion_usd": 0.02}
 PARAMS: dict[str, Any] = {
