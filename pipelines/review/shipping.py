@@ -1,4 +1,4 @@
-"""Release what a folder holds on the machine where it lies, without pull request, runner or remote; Git tells it too."""
+"""Release what a folder holds on the machine where it lies: no pull request, no runner, no remote."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.core.records import Record
 from pipelines.release import manifest
 from pipelines.release.bump import bump
 from pipelines.release.store import BRANCH
-from pipelines.release.version import TAG, Version, parse_tag
+from pipelines.release.version import TAG, Part, Version, parse_tag
 from pipelines.release.world import Seen, World, histories
 from pipelines.review.conclusion import conclude
 from pipelines.review.handover import objects
@@ -93,7 +93,7 @@ def tag(seen: Seen, record: Record) -> str:
     known = [parse_tag(name) for name in _tags(world.root)]
     if unused := _unused(seen, known):
         return unused.tag
-    part = "patch" if known or state.newest else "minor"
+    part: Part = "patch" if known or state.newest else "minor"
     return bump(world.store, part, world.record_of, environment=world.environment).tag
 
 

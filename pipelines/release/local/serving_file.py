@@ -58,7 +58,9 @@ def generated(stable: Placed, candidate: Placed | None, keep: Callable[[str, byt
         candidate: What is tried beside it, or None.
         keep: Is given the path and the bytes of each prompt file.
     """
-    sides: list[tuple[Slot, Placed]] = [("stable", stable), *([("candidate", candidate)] if candidate else [])]
+    sides: list[tuple[Slot, Placed]] = [("stable", stable)]
+    if candidate is not None:
+        sides.append(("candidate", candidate))
     serving = stable.declared.serving
     upstreams: Declared = {}
     prices: Declared = {}
