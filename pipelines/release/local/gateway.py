@@ -78,19 +78,15 @@ class LocalGateway:
             ServiceError: It does not.
         """
         splits.write(self.folder / SPLIT, split)
-        wanted = (split.rollout, split.stage, split.weight)
 
         def has_it() -> bool:
             found = self.rollout()
-            if found is None:
+            if found is None or (found.status == 200 and not isinstance(found.value, dict)):
                 return False
-            if found.status == 404:
-                return split.weight == 0
-            return isinstance(found.value, dict) and wanted == (
-                found.value.get("rollout"),
-                found.value.get("stage"),
-                found.value.get("weight"),
-            )
+            if split.weight == 0:
+                return found.status == 404 or found.value["weight"] == 0
+            names = ("rollout", "stage", "weight")
+            return found.status == 200 and all(found.value[name] == getattr(split, name) for name in names)
 
         if self.is_alive:
             self._until(has_it, f"the gateway did not take over {SPLIT}")

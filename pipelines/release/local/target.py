@@ -79,6 +79,7 @@ class LocalTarget:
 
     def remove(self, environment: str, slot: Slot) -> None:
         """Stop a slot's processes, unless another slot has them too."""
+        self._look()
         self._wanted.pop((environment, slot), None)
         if environment in self._applied:
             self._apply(environment)
