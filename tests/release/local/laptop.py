@@ -73,7 +73,9 @@ CANARY: dict[str, Any] = {
     "local": {
         "requests_per_minute": 600,
         "max_requests_per_user": 1,
-        "max_unknown_s": 60,
+        "max_unknown_s": 120,
+        "look_every_s": 1,
+        "ready_within_s": 240,
         "gates": {
             "error_rate": {"ceiling": 0.05},
             "schema_failure_rate": {"ceiling": 0.2},
@@ -90,7 +92,8 @@ AB_TEST: dict[str, Any] = {
     "primary": {"metric": "schema_failure_rate", "margin": 0.3},
     "local": {"unit": "request", "weight": 50, "n_opt": 200, "window_s": 1, "max_duration_s": 120},
 }
-GATES: dict[str, Any] = {"schema_version": 1, "evaluation": {"gates": []}, "canary": CANARY, "ab_test": AB_TEST}
+FORM = {"name": "form", "stage": "unit", "suite": "triage", "metrics": {"exact_match": {"floor": 0.5}}}
+GATES: dict[str, Any] = {"schema_version": 1, "evaluation": {"gates": [FORM]}, "canary": CANARY, "ab_test": AB_TEST}
 WHO = {
     "GIT_AUTHOR_NAME": "Rita", "GIT_AUTHOR_EMAIL": "rita@example.com",
     "GIT_COMMITTER_NAME": "Rita", "GIT_COMMITTER_EMAIL": "rita@example.com", "GIT_CONFIG_GLOBAL": "/dev/null",
