@@ -63,7 +63,8 @@ class ModelServer:
         self.settings = settings
         self._program = program or shutil.which("transformers", path=beside) or "transformers"
         self._served = settings.place / "served"
-        self._marker = settings.place / f"crashed-{settings.fault}"
+        self._marker = settings.logs / f"{settings.name or settings.model}.crashed"
+        self._marker.unlink(missing_ok=True)
         self._child: Child | None = None
         self._proxy: Child | None = None
         self._warming: threading.Thread | None = None
