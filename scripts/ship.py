@@ -14,6 +14,7 @@ from pipelines.core.command import run
 
 if TYPE_CHECKING:
     from pipelines.release.machine import Outcome
+    from pipelines.release.world import World
 
 
 def main() -> int:
@@ -25,18 +26,15 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ["GATEHOUSE_FAULT"] = arguments.fault
 
-    from pipelines.core.errors import one_line
     from pipelines.core.files import only_one
-    from pipelines.core.github.runner import set_outputs
+    from pipelines.release import afterwards
 
     with only_one("release"):
-        outcome = ship(Path())
-    print(one_line(outcome.said, 600))
-    set_outputs({"result": outcome.result})
-    return outcome.exit_code
+        world, outcome = ship(Path())
+    return afterwards.finish(world, outcome)
 
 
-def ship(root: Path) -> Outcome:
+def ship(root: Path) -> tuple[World, Outcome]:
     """Bring the release to its end."""
     from pipelines.core.errors import ConfigError
     from pipelines.release import commands, machine
@@ -52,7 +50,7 @@ def ship(root: Path) -> Outcome:
             images = shipping.images_of(seen, kinds)
             world.say(f"{seen.candidate.tag} is on its way (fault: {images.get('fault', 'none')}): going on")
             world = dataclasses.replace(world, images=images)
-        return machine.reconcile(world)
+        return world, machine.reconcile(world)
     shipping.check_folder(root)
     if world.images and seen.state.stable is None:
         raise ConfigError("FAULT: nothing is released yet that a fault could be seen beside; `make release` first")
@@ -66,7 +64,7 @@ def ship(root: Path) -> Outcome:
     tag = shipping.tag(seen, record)
     if seen.state.stable is None:
         world.say(f"{tag} is the first release: nothing to compare it with; the next `make release` runs every stage")
-    return machine.release(world, tag)
+    return world, machine.release(world, tag)
 
 
 if __name__ == "__main__":

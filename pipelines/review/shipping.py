@@ -85,7 +85,7 @@ def tag(seen: Seen, record: Record) -> str:
     content = manifest.content_digest(input_digests_at("HEAD", world.root), record, world.images)
     for held in state.held:
         if held.content_digest == content:
-            lift = f'python -m scripts.hold --target {world.target.name} --remote none --release {held.tag} --why "..."'
+            lift = f"python -m scripts.hold --remote none --release={held.tag} --why ..."
             raise GateFailed(
                 f"this is what {held.tag} was when it was rolled back at {held.at} ({held.why}); change something, or "
                 f"lift that with `{lift}`"
