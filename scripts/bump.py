@@ -15,19 +15,23 @@ def main() -> None:
     parser.add_argument("--sign", action="store_true", help="sign the tag as Git is configured")
     parser.add_argument("--push", action="store_true", help="push the tag, which starts the release")
     parser.add_argument("--remote", default="origin", help="whose main and tags count; none: this repository")
+    parser.add_argument("--target", default="", help="whose releases are counted from (default: production's)")
     arguments = parser.parse_args()
     from functools import partial
     from pathlib import Path
 
     from pipelines.core import records
+    from pipelines.release import targets
     from pipelines.release.bump import bump
     from pipelines.release.store import Store
 
     store = Store(Path(), remote=None if arguments.remote == "none" else arguments.remote)
     read = partial(records.read, root=store.root, remote=store.remote)
+    environment = targets.build(arguments.target, store.root).environment if arguments.target else "production"
     made = bump(
-        store, arguments.part, read, message=arguments.message, is_signed=arguments.sign, does_push=arguments.push
-    )
+        store, arguments.part, read, message=arguments.message, is_signed=arguments.sign, does_push=arguments.push,
+        environment=environment,
+    )  # fmt: skip
     print(f"{made.tag}: {'made' if made.is_new else 'made before'} on {made.commit[:12]}")
     print("pushed: its release begins" if made.is_pushed else f"to release it: git push {arguments.remote} {made.tag}")
 

@@ -51,6 +51,8 @@ def open_world(target: str, remote: str, root: Path = Path()) -> World:
         plan_of=built.plan,
         record_of=partial(records.read, root=root, remote=store.remote),
         by=who(root),
+        environment=built.environment,
+        staging=built.staging,
         key=signing.private_key(key) if key else None,
         is_signed_required=os.environ.get(REQUIRED, "").lower() == "true",
         images=built.images,

@@ -1,7 +1,6 @@
 """What is counted of the two sides of a rollout: the only thing that a verdict reads.
 
-Each weight has an epoch of its own, because shares change with it. All counts grow, so what happened between two
-readings is a difference, and a count that fell tells of a restart.
+Each stage and weight has an epoch of its own, because shares change with it. All counts only grow.
 """
 
 from __future__ import annotations
@@ -54,31 +53,13 @@ class Arm:
     streams: float = 0
     ratings: Levels = ()
 
-    def since(self, before: Arm) -> Arm:
-        """Return what was counted after `before`; if any count fell, a restart began anew and all of it is new."""
-        if any(now < then for now, then in self._pairs(before)):
-            return self
-        return self._combined(before, -1)
-
     def plus(self, other: Arm) -> Arm:
         """Return both together."""
-        return self._combined(other, 1)
-
-    def _combined(self, other: Arm, sign: int) -> Arm:
         values: dict[str, Any] = {}
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            values[field.name] = _added(mine, theirs, sign) if isinstance(mine, tuple) else mine + sign * theirs
+            values[field.name] = _added(mine, theirs) if isinstance(mine, tuple) else mine + theirs
         return Arm(**values)
-
-    def _pairs(self, before: Arm) -> Iterator[tuple[float, float]]:
-        for field in fields(self):
-            now, then = getattr(self, field.name), getattr(before, field.name)
-            if isinstance(now, tuple):
-                known = dict(now)
-                yield from ((known.get(level, 0), count) for level, count in then)
-            else:
-                yield now, then
 
     def problems(self) -> Iterator[str]:
         """Say what cannot be true of these counts."""
@@ -106,11 +87,13 @@ class Epoch:
         weight: The candidate's percent of the users.
         candidate: Its counts.
         stable: Its counts.
+        stage: `ab_test`, or `canary-1` and so on; empty where only the weight is known.
     """
 
     weight: float
     candidate: Arm = Arm()
     stable: Arm = Arm()
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +101,7 @@ class Counters:
     """Everything counted since a rollout began.
 
     Attributes:
-        epochs: One per weight so far, in their order; the last one is in force.
+        epochs: One per stage and weight so far, in their order; the last one is in force.
     """
 
     epochs: tuple[Epoch, ...] = ()
@@ -131,18 +114,23 @@ class Counters:
         """Return stable's counts of all epochs."""
         return _sum(epoch.stable for epoch in self.epochs)
 
-    def at(self, weight: float) -> Epoch:
-        """Return what was counted at a weight; a rollout that was resumed may have several such epochs."""
-        found = [epoch for epoch in self.epochs if epoch.weight == weight]
-        return Epoch(weight, _sum(epoch.candidate for epoch in found), _sum(epoch.stable for epoch in found))
+    def at(self, weight: float, stage: str = "") -> Epoch:
+        """Return what was counted in a stage; a rollout that was resumed may have several such epochs.
 
-    def grown(self, weight: float, candidate: Arm, stable: Arm) -> Counters:
-        """Return these counters with more of an epoch: the last one, if it has this weight, else a new one."""
-        if self.epochs and self.epochs[-1].weight == weight:
+        Args:
+            weight: Of the stage; by it epochs are found that do not say their stage.
+            stage: Its name, as epochs have it.
+        """
+        found = [epoch for epoch in self.epochs if (epoch.stage == stage if epoch.stage else epoch.weight == weight)]
+        return Epoch(weight, _sum(epoch.candidate for epoch in found), _sum(epoch.stable for epoch in found), stage)
+
+    def grown(self, weight: float, candidate: Arm, stable: Arm, stage: str = "") -> Counters:
+        """Return these counters with more of an epoch: the last one, if weight and stage agree, else a new one."""
+        if self.epochs and (self.epochs[-1].weight, self.epochs[-1].stage) == (weight, stage):
             last = self.epochs[-1]
-            more = Epoch(weight, last.candidate.plus(candidate), last.stable.plus(stable))
+            more = Epoch(weight, last.candidate.plus(candidate), last.stable.plus(stable), stage)
             return Counters((*self.epochs[:-1], more))
-        return Counters((*self.epochs, Epoch(weight, candidate, stable)))
+        return Counters((*self.epochs, Epoch(weight, candidate, stable, stage)))
 
     def problems(self) -> list[str]:
         """Say what cannot be true of these counters; no verdict may rest on such."""
@@ -168,38 +156,47 @@ def from_json(text: str | bytes, shown: str = "counters") -> Counters:
         ConfigError: It is no JSON, or has another shape; numbers that make no sense are left to `Counters.problems`.
     """
     try:
-        return _counters(json.loads(text))
+        return of_values(json.loads(text))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         said = one_line(f"{type(error).__name__}: {error}", 120)
         raise ConfigError(f"{shown}: are no counters ({said}); write them with Counters.to_json") from None
 
 
-def _counters(value: Any) -> Counters:
+def of_values(value: Any) -> Counters:
+    """Read counters from plain values.
+
+    Raises:
+        ValueError: They are of another shape; likewise TypeError and KeyError.
+    """
     _only(value, {"epochs"})
     return Counters(tuple(_epoch(epoch) for epoch in value["epochs"]))
 
 
 def _epoch(value: Any) -> Epoch:
-    _only(value, {"weight", "candidate", "stable"})
-    return Epoch(_number(value["weight"]), _arm(value["candidate"]), _arm(value["stable"]))
+    _only(value, {"weight", "candidate", "stable", "stage"})
+    stage = value.get("stage", "")
+    if not isinstance(stage, str):
+        raise TypeError(f"the name of a stage is needed, found {type(stage).__name__}")
+    return Epoch(number(value["weight"]), _arm(value["candidate"]), _arm(value["stable"]), stage)
 
 
 def _arm(value: Any) -> Arm:
     _only(value, {field.name for field in fields(Arm)})
-    values: dict[str, Any] = {name: (_levels if name in PER_LEVEL else _number)(part) for name, part in value.items()}
+    values: dict[str, Any] = {name: (_levels if name in PER_LEVEL else number)(part) for name, part in value.items()}
     return Arm(**values)
 
 
 def _levels(value: Any) -> Levels:
     if not isinstance(value, list):
         raise TypeError(f"a list of [level, count] is needed, found {type(value).__name__}")
-    found = {_number(level): _number(count) for level, count in value}
+    found = {number(level): number(count) for level, count in value}
     if len(found) < len(value):
         raise ValueError("a level is there twice")
     return tuple(sorted(found.items()))
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """Return a value that is a number; raises TypeError or ValueError where it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"a number is needed, found {type(value).__name__}")
     if isinstance(value, int) and abs(value) > MOST:
@@ -214,10 +211,10 @@ def _only(value: Any, names: set[str]) -> None:
         raise ValueError(f"unknown key {unknown[0]!r}")
 
 
-def _added(mine: Levels, theirs: Levels, sign: int) -> Levels:
+def _added(mine: Levels, theirs: Levels) -> Levels:
     found = dict(mine)
     for level, count in theirs:
-        found[level] = found.get(level, 0) + sign * count
+        found[level] = found.get(level, 0) + count
     return tuple(sorted(found.items()))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from pipelines.core.errors import ServiceError
+from pipelines.release import showing
 from pipelines.release.history import ENDS
 from pipelines.release.registry import champions, point
 from pipelines.release.steps import bind, canary, deploy, finalise, hold, register, restore, rollback, staging, verify
@@ -162,12 +163,16 @@ def _run(world: World, bounds: Bounds) -> Outcome:
         if isinstance(found, Change):
             lost = 0 if _written(seen, found) else lost + 1
             _back_off(world, lost)
+            if not lost:
+                showing.moved(seen, found)
         elif seen.state.pause and seen.state.step in WATCHING:
             return _paused(seen)
         elif bounds.once or found.until > bounds.deadline:
             return Outcome("waiting", f"waiting: {found.why}")
         else:
-            if found.why != told:
+            if seen.state.step not in WATCHING:
+                showing.waiting(seen, found.why)
+            if world.show is None and found.why != told:
                 world.say(f"waiting: {found.why}")
                 told = found.why
             world.clock.wait_until(found.until)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from pipelines.core.rollout import AbRun, AbTest, Rollout
+
 VERDICTS = ("advance", "rollback", "hold", "unknown", "invalid")
 
 
@@ -29,8 +31,8 @@ class Judge(Protocol):
         Args:
             counters: What the target counted since the rollout's first request.
             stage: The stage as `Stage.as_json` writes it, and beside it `index` (its place among the canary stages,
-                from 0), `before` (the counters at its beginning, empty in the first one), `elapsed_s` (since it began,
-                less any pause) and `blind_s` (since nothing can be measured).
+                from 0) and `before` (the counters at its beginning, empty in the first one). Time is no part of it:
+                what follows when it is up, `deciding.decide` says.
         """
 
 
@@ -51,6 +53,10 @@ class Stage:
     max_duration_s: float
     rules: Mapping[str, Any] = field(default_factory=dict)
     kind: Literal["canary", "ab_test"] = "canary"
+
+    def key(self, index: int) -> str:
+        """Return the name that counters know it by: `ab_test`, or `canary-1` for the first canary stage (index 0)."""
+        return self.kind if self.kind == "ab_test" else f"canary-{index + 1}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the stage as history keeps it."""
@@ -77,6 +83,12 @@ class Plan:
         ready_within_s: So long may a deployment take, seconds.
         poll_every_s: Seconds between two questions whether a deployment is ready.
         on_insufficient: What becomes of a stage whose time is over without a verdict.
+        max_requests_per_user: More of one user are not counted.
+        unit: What the A/B test compares: users, or single requests.
+        window_s: After a unit's first request its outcome is closed so much later, and counts; seconds.
+        rollout: What `gates.yaml` declares for the target, as it stands there; None where the stages came otherwise.
+        test: Likewise, the A/B test.
+        run: Likewise, how the target runs it.
     """
 
     gates_sha256: str
@@ -88,3 +100,20 @@ class Plan:
     ready_within_s: float = 600.0
     poll_every_s: float = 5.0
     on_insufficient: Literal["rollback", "hold"] = "rollback"
+    max_requests_per_user: int = 20
+    unit: Literal["user", "request"] = "user"
+    window_s: float = 60.0
+    rollout: Rollout | None = None
+    test: AbTest | None = None
+    run: AbRun | None = None
+
+    def terms(self, rollout: str, stage: str, since: float) -> dict[str, Any]:
+        """Return what a splitter counts by, as `Target.set_weight` takes it."""
+        return {
+            "rollout": rollout,
+            "stage": stage,
+            "since": since,
+            "max_requests_per_user": self.max_requests_per_user,
+            "unit": self.unit,
+            "window_s": self.window_s,
+        }

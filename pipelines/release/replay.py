@@ -62,8 +62,7 @@ def _again(event: Event, passed: list[Event], judge: Judge) -> Replayed:
         verdict = event.verdict  # nothing was measured: nothing can be judged but that
         said = "" if verdict.get("name") == "unknown" else f"recorded {verdict.get('name')} without counters"
     else:
-        times = {key: (event.situation or {}).get(key, 0.0) for key in ("elapsed_s", "blind_s")}
-        judged = judge.judge(event.counters, {**event.stage, "before": before(passed), **times})
+        judged = judge.judge(event.counters, {**event.stage, "before": before(passed)})
         verdict = {**judged.as_json(), "name": judged.name}
         said = _difference(event.verdict, verdict)
     if said or event.situation is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pipelines.core.declared import nearest
 from pipelines.core.errors import ConfigError, ServiceError, one_line
@@ -21,6 +21,7 @@ Slot = Literal["stable", "candidate"]
 
 # Name of a target: the module and the function that builds it.
 KNOWN: dict[str, str] = {}
+NO_TERMS: Mapping[str, Any] = {}
 
 
 class CountersUnavailable(ServiceError):
@@ -32,6 +33,22 @@ class Smoked(NamedTuple):
 
     passed: bool
     said: str
+
+
+class InForce(NamedTuple):
+    """What the splitter goes by now.
+
+    Attributes:
+        share: The candidate's share of traffic, 0 to 1.
+        rollout: The rollout it is counted for; empty where the candidate gets nothing.
+        stage: `ab_test`, or `canary-1` and so on.
+        since: When the stage began, seconds since 1970; 0 while its clock stands.
+    """
+
+    share: float
+    rollout: str = ""
+    stage: str = ""
+    since: float = 0.0
 
 
 class Target(Protocol):
@@ -57,19 +74,40 @@ class Target(Protocol):
     def weight(self) -> float:
         """Return the candidate's share of traffic, 0 to 1, as the splitter has it."""
 
-    def set_weight(self, share: float) -> None:
-        """Give the candidate this share of traffic; returns when the splitter has it."""
+    def split(self) -> InForce:
+        """Return what the splitter goes by now, as it was last told."""
 
-    def counters(self, rollout_id: str, since: float) -> Mapping[str, Any]:
+    def set_weight(self, share: float, terms: Mapping[str, Any] = NO_TERMS) -> None:
+        """Give the candidate this share of traffic; returns when the splitter has it.
+
+        Args:
+            share: 0 to 1.
+            terms: What the splitter counts by: `rollout`, `stage`, `since` (as in `InForce`), `max_requests_per_user`,
+                `unit` (user or request) and `window_s`; none are needed for a share of 0. Each change of share or
+                stage begins a new epoch of counts.
+        """
+
+    def counters(self, rollout: str, since: float) -> Mapping[str, Any]:
         """Return what both sides counted since a rollout's first request, whatever was restarted meanwhile.
 
         Args:
-            rollout_id: Of the rollout.
+            rollout: Key of the rollout: its id, a dot, and the attempt.
             since: When its traffic began, seconds since 1970.
+
+        Returns:
+            `canary` (as `Counters.to_json` writes it) and `ab_test` (`admitted` users and `outcomes` per metric).
 
         Raises:
             CountersUnavailable: The source cannot be reached or has nothing.
         """
+
+
+@runtime_checkable
+class Declaring(Protocol):
+    """A target whose stable version is declared in Git by files of its own, beside release.yaml."""
+
+    def declared(self, environment: str, manifest: Manifest) -> Mapping[str, bytes]:
+        """Return the files (path in the repository: bytes) that declare a manifest as an environment's stable one."""
 
 
 class Built(NamedTuple):
@@ -81,6 +119,8 @@ class Built(NamedTuple):
         registry: The model registry.
         plan: Makes the plan of a commit's `gates.yaml` (its bytes).
         images: Image digests by name, which the manifest binds to the tag.
+        environment: Whose state it keeps in Git.
+        staging: The environment where a candidate is tried first.
     """
 
     target: Target
@@ -88,6 +128,8 @@ class Built(NamedTuple):
     registry: Registry
     plan: Callable[[bytes], Plan]
     images: Mapping[str, str] = {}
+    environment: str = "production"
+    staging: str = "staging"
 
 
 def build(name: str, root: Path) -> Built:

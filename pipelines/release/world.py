@@ -12,6 +12,7 @@ from pipelines.core.records import Record
 from pipelines.release import clock as clocks
 from pipelines.release.clock import Clock
 from pipelines.release.history import Event, History, read_history
+from pipelines.release.looks import Look
 from pipelines.release.manifest import Manifest, read_manifest
 from pipelines.release.plan import Plan
 from pipelines.release.registry import Registry
@@ -26,7 +27,7 @@ from pipelines.release.state import (
     release_path,
 )  # fmt: skip
 from pipelines.release.store import Store
-from pipelines.release.targets import Slot, Target
+from pipelines.release.targets import Declaring, Slot, Target
 
 SUBJECT_CHARACTERS = 200
 NOTHING: Mapping[str, Any] = {}
@@ -51,6 +52,7 @@ class World:
         is_signed_required: Whether an unsigned tag or manifest is refused.
         images: Image digests by name.
         say: Tells people one line.
+        show: Shows people a look at the release, or None where nobody watches.
     """
 
     root: Path
@@ -67,6 +69,7 @@ class World:
     is_signed_required: bool = False
     images: Mapping[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda line: None
+    show: Callable[[Look], None] | None = None
 
     def signing(self, tip: str) -> Signing:
         """Return what is declared about signatures; the branch says who may sign."""
@@ -104,6 +107,11 @@ class Seen(NamedTuple):
             path = history_path(self.world.environment, self.state.rollout_id)
             raise ConfigError(f"{path}: no such file, though release.yaml names it; restore it from Git's history")
         return self.history
+
+    @property
+    def rollout(self) -> str:
+        """Return the key that this attempt's traffic is counted by."""
+        return f"{self.state.rollout_id}.{self.state.attempt}"
 
     @property
     def elapsed_s(self) -> float:
@@ -172,6 +180,17 @@ def history_of(world: World, tip: str, rollout_id: str) -> History | None:
     path = history_path(world.environment, rollout_id)
     data = world.store.read(tip, path)
     return None if data is None else read_history(data, path)
+
+
+def declared(world: World, environment: str, manifest: Callable[[], Manifest]) -> Mapping[str, bytes]:
+    """Return the files by which a target declares a stable version in Git; it need not have any.
+
+    Args:
+        world: Everything outside.
+        environment: Whose stable version it is.
+        manifest: Reads its manifest; only asked where the target declares anything.
+    """
+    return world.target.declared(environment, manifest()) if isinstance(world.target, Declaring) else {}
 
 
 def histories(world: World, tip: str) -> list[History]:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from pipelines.core.errors import ServiceError
 from pipelines.release.manifest import Manifest
 from pipelines.release.plan import Plan, Stage
-from pipelines.release.targets import Built, CountersUnavailable, Slot, Smoked
+from pipelines.release.targets import NO_TERMS, Built, CountersUnavailable, InForce, Slot, Smoked
 
 START = 1_790_000_000
 FILE = "GATEHOUSE_SCRIPTED"
 FRESH: dict[str, Any] = {
-    "now": START, "deployed": {}, "ready_at": {}, "weight": 0.0, "epoch": "1", "smoked": 0,
-    "versions": {}, "aliases": {}, "weights": [],
+    "now": START, "deployed": {}, "ready_at": {}, "weight": 0.0, "terms": {}, "epoch": "1", "smoked": 0,
+    "versions": {}, "aliases": {}, "weights": [], "stages": [],
     # What the world does: seconds until ready, requests a second, share of errors by second, when counters are gone.
     "script": {"ready_s": 4, "per_second": 20, "errors": 0.0, "blind": [], "smoke": True, "registry": True},
 }  # fmt: skip
@@ -93,14 +93,19 @@ class ScriptedTarget:
     def weight(self) -> float:
         return float(self.file.read()["weight"])
 
-    def set_weight(self, share: float) -> None:
+    def split(self) -> InForce:
+        terms = self.file.read()["terms"]
+        return InForce(self.weight(), terms.get("rollout", ""), terms.get("stage", ""), terms.get("since", 0.0))
+
+    def set_weight(self, share: float, terms: Mapping[str, Any] = NO_TERMS) -> None:
         def act(world: dict[str, Any]) -> None:
-            world["weight"] = share
+            world["weight"], world["terms"] = share, dict(terms)
             world["weights"].append(share)
+            world["stages"].append(terms.get("stage", ""))
 
         self.file.change(act)
 
-    def counters(self, rollout_id: str, since: float) -> Mapping[str, Any]:
+    def counters(self, rollout: str, since: float) -> Mapping[str, Any]:
         world = self.file.read()
         script, passed = world["script"], world["now"] - since
         if any(start <= passed < end for start, end in script["blind"]):

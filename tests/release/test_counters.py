@@ -11,7 +11,9 @@ from pipelines.release.counters import Arm, Counters, Epoch, from_json, within
 count = st.integers(0, 10**6)
 levels = st.dictionaries(st.floats(0.01, 100), count, max_size=4).map(lambda d: tuple(sorted(d.items())))
 arms = st.builds(Arm, requests=count, errors=count, users=count, latency=levels, ttft=levels, ratings=levels)
-counters = st.builds(Counters, st.lists(st.builds(Epoch, st.floats(0, 100), arms, arms), max_size=4).map(tuple))
+counters = st.builds(
+    Counters, st.lists(st.builds(Epoch, st.floats(0, 100), arms, arms, st.text()), max_size=4).map(tuple)
+)
 
 
 @given(counters)
@@ -20,26 +22,17 @@ def test_counters_survive_json_byte_for_byte(value: Counters) -> None:
     assert from_json(value.to_json()).to_json() == value.to_json()
 
 
-@given(arms, arms)
-def test_what_came_since_is_what_was_added(before: Arm, more: Arm) -> None:
-    def full(levels: tuple[tuple[float, float], ...]) -> dict[float, float]:
-        return {level: n for level, n in levels if n}
-
-    found = before.plus(more).since(before)
-    assert found.requests == more.requests
-    assert full(found.latency) == full(more.latency)
-    assert full(found.ratings) == full(more.ratings)
-
-
-def test_a_count_that_fell_tells_of_a_restart() -> None:
-    before = Arm(requests=100, errors=5, latency=((1.0, 90), (2.0, 100)))
-    after = Arm(requests=120, errors=1, latency=((1.0, 20), (2.0, 20)))
-    assert after.since(before) == after
-
-
-def test_a_bound_that_vanished_tells_of_a_restart_too() -> None:
-    after = Arm(requests=200, latency=((5.0, 200),))
-    assert after.since(Arm(requests=100, latency=((1.0, 90),))) == after
+def test_a_stage_is_told_apart_from_another_of_the_same_weight() -> None:
+    one = Counters().grown(50, Arm(requests=7), Arm(), "ab_test").grown(50, Arm(requests=2), Arm(), "canary-4")
+    assert [epoch.stage for epoch in one.epochs] == ["ab_test", "canary-4"]
+    assert (one.at(50, "canary-4").candidate.requests, one.at(50, "canary-3").candidate.requests) == (2, 0)
+    assert (
+        one.candidate().requests,
+        Counters((Epoch(50, Arm(requests=3)),)).at(50, "canary-4").candidate.requests,
+    ) == (
+        9,
+        3,
+    )
 
 
 def test_more_of_the_weight_in_force_joins_its_epoch_and_another_weight_opens_one() -> None:
@@ -81,6 +74,7 @@ def test_a_weight_is_a_percentage() -> None:
      '{"epochs": [{"weight": 5, "candidate": {"latency": 9}, "stable": {}}]}',
      '{"epochs": [{"weight": 5, "candidate": {"latency": [[1, 2], [1, 3]]}, "stable": {}}]}',
      '{"epochs": [{"weight": 5, "candidate": {"request": 9}, "stable": {}}]}',
+     '{"epochs": [{"weight": 5, "candidate": {}, "stable": {}, "stage": 3}]}',
      '{"epochs": [{"weight": 5, "candidate": {"requests": 1' + "0" * 400 + '}, "stable": {}}]}'],
 )  # fmt: skip
 def test_what_are_no_counters_is_refused_in_one_line(text: str) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from pipelines.core.errors import GateFailed
-from pipelines.release import machine
-from tests.release.site import Site
+from pipelines.core.errors import GateFailed, ServiceError
+from pipelines.release import clock, machine
+from pipelines.release.manifest import Manifest
+from pipelines.release.plan import Plan
+from pipelines.release.world import Seen
+from tests.release.scripted import ScriptedTarget, plan_of
+from tests.release.site import Site, git
 
 
 def test_a_good_release_is_a_story_in_git_and_ends_as_champion(site: Site) -> None:
@@ -19,6 +25,7 @@ def test_a_good_release_is_a_story_in_git_and_ends_as_champion(site: Site) -> No
     assert world["deployed"] == {"staging/stable": manifest, "production/stable": manifest}
     assert world["aliases"] == {"champion": "2", "champion-1": "1"}
     assert world["weights"] == [0.5, 0.1, 1.0, 0.0]
+    assert world["stages"] == ["ab_test", "canary-1", "canary-2", ""]
     assert site.subjects()[before:] == [
         "Begin release of v1.1.0: the decision about its tree is pass",
         f"Bind v1.1.0 to its manifest {manifest[:12]}",
@@ -32,6 +39,69 @@ def test_a_good_release_is_a_story_in_git_and_ends_as_champion(site: Site) -> No
         "Finish the release of v1.1.0: it serves all traffic",
     ]
     assert site.state("staging").stable == state.stable
+
+
+def test_the_splitter_is_told_by_what_to_count(site: Site) -> None:
+    while site.file.read()["stages"] != ["ab_test"]:
+        site.release("v1.1.0", once=True)
+        site.file.change(lambda world: world.update(now=world["now"] + 5))
+    state = site.state()
+    assert site.file.read()["terms"] == {
+        "rollout": f"{state.rollout_id}.1", "stage": "ab_test", "since": clock.read(state.since),
+        "max_requests_per_user": 20, "unit": "user", "window_s": 60.0,
+    }  # fmt: skip
+    machine.hold_back(site.world(), "lunch")
+    machine.reconcile(site.world())
+    assert (site.file.read()["terms"]["since"], site.file.read()["weights"]) == (0.0, [0.5, 0.5])
+
+
+def test_two_stages_of_one_share_are_told_to_the_splitter_one_after_the_other(site: Site) -> None:
+    def even(gates: bytes) -> Plan:
+        plan = plan_of(gates)
+        return replace(plan, stages=(replace(plan.stages[0], weight=0.5), plan.stages[1]))
+
+    assert machine.release(site.world(plan_of=even), "v1.1.0").result == "released"
+    world = site.file.read()
+    assert list(zip(world["weights"], world["stages"], strict=True)) == [
+        (0.5, "ab_test"), (0.5, "canary-1"), (1.0, "canary-2"), (0.0, ""),
+    ]  # fmt: skip
+
+
+class Declared(ScriptedTarget):
+    """Declares what is stable in a file of its own."""
+
+    def declared(self, environment: str, manifest: Manifest) -> dict[str, bytes]:
+        return {f"k8s/overlays/{environment}/released.txt": f"{manifest.tag}\n".encode()}
+
+
+def test_a_target_that_declares_stable_versions_has_them_in_the_commits_that_make_them_stable(site: Site) -> None:
+    def touching(environment: str) -> list[str]:
+        path = f"k8s/overlays/{environment}/released.txt"
+        return git(site.origin, "log", "--reverse", "--format=%s", "main", "--", path).splitlines()
+
+    world = site.world(target=Declared(site.file))
+    assert machine.release(world, "v1.1.0").result == "released"
+    assert git(site.origin, "show", "main:k8s/overlays/production/released.txt") == "v1.1.0"
+    assert machine.roll_back(world, "customers complain").result == "rolled_back"
+    assert git(site.origin, "show", "main:k8s/overlays/production/released.txt") == "v1.0.0"
+    assert [line.split(":")[0] for line in touching("production")] == [
+        "Make v1.1.0 the champion instead of v1.0.0",
+        "Roll back v1.1.0 to v1.0.0",
+    ]
+    assert touching("staging") == ["Register v1.1.0 as model version 2 and send it to staging"]
+
+
+def test_a_release_goes_on_with_the_images_it_began_with_or_not_at_all(site: Site) -> None:
+    def stopped(seen: Seen) -> None:
+        raise ServiceError("the machine is switched off")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "STEPS", {**machine.STEPS, "manifest": stopped})
+        with pytest.raises(ServiceError):
+            machine.release(site.world(images={"fault": "errors"}), "v1.1.0")
+    with pytest.raises(GateFailed, match=r"^v1\.1\.0: its release began with other images than these \(none\)"):
+        machine.release(site.world(), "v1.1.0")
+    assert machine.release(site.world(images={"fault": "errors"}), "v1.1.0").result == "released"
 
 
 def test_a_bad_candidate_loses_its_traffic_before_the_commit_that_says_why(site: Site) -> None:

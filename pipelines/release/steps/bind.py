@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.core.errors import GateFailed
+from pipelines.core.errors import GateFailed, one_line
 from pipelines.release import clock, manifest, signing, tags
 from pipelines.release.state import manifest_path
 from pipelines.release.version import parse_tag
@@ -22,9 +22,13 @@ def run(seen: Seen) -> Change:
     version = parse_tag(candidate.tag)
     tagged = tags.Tagged(version, candidate.tag_object, candidate.commit, created, input_digest, record)
     built = manifest.build(world.root, tagged, world.images)
-    if (built.model_digest, built.content_digest) != (candidate.model_digest, candidate.content_digest):
+    if built.model_digest != candidate.model_digest:
+        raise GateFailed(f"{candidate.tag}: its models are not those that its release began with; roll it back")
+    if built.content_digest != candidate.content_digest:  # prompts and serving file are the commit's, which is the same
+        images = ", ".join(f"{name}={one_line(value, 60)}" for name, value in sorted(world.images.items())) or "none"
         raise GateFailed(
-            f"{candidate.tag}: its models, prompts or images are not those that its release began with; roll it back"
+            f"{candidate.tag}: its release began with other images than these ({images}): content digest "
+            f"{candidate.content_digest[:12]}, found {built.content_digest[:12]}; run it with those, or roll it back"
         )
     data = built.as_file()
     declared = world.signing(seen.tip)

@@ -6,12 +6,12 @@ import json
 from typing import Any, NamedTuple
 
 from pipelines.core.errors import one_line
-from pipelines.release import clock
+from pipelines.release import clock, showing
 from pipelines.release.deciding import Situation, decide
 from pipelines.release.plan import Plan, Stage
 from pipelines.release.state import Pause, Release
 from pipelines.release.steps import deploy, finalise, rollback
-from pipelines.release.targets import CountersUnavailable, Slot
+from pipelines.release.targets import CountersUnavailable, InForce, Slot
 from pipelines.release.world import Change, Seen, Wait, is_placed, next_on_grid
 
 REASON_CHARACTERS = 160
@@ -49,6 +49,7 @@ def watch(seen: Seen, plan: Plan, stage: Stage, following: int) -> Change | Wait
     """
     measured = _measure(seen, plan, stage)
     name = str(measured.verdict["name"])
+    showing.judged(seen, plan, stage, measured.counters, measured.verdict)
     situation = _situation(seen, plan, stage, name)
     decided = decide(name, situation)
     told = {
@@ -68,7 +69,7 @@ def watch(seen: Seen, plan: Plan, stage: Stage, following: int) -> Change | Wait
         return _held(seen, stage, decided.why, told)
     if (name == "unknown") != bool(seen.state.blind_since):
         return _blinded(seen, stage, why, told)
-    _keep_up(seen)
+    _keep_up(seen, plan, stage)
     return Wait(next_on_grid(seen.state.since, seen.now, plan.look_every_s), f"{name} at {stage.name}: {why}")
 
 
@@ -77,12 +78,11 @@ def _measure(seen: Seen, plan: Plan, stage: Stage) -> Measured:
     world, state = seen.world, seen.state
     since = clock.read(seen.told.traffic_since(state.attempt))
     try:
-        counters = json.loads(json.dumps(dict(world.target.counters(state.rollout_id, since))))
+        counters = json.loads(json.dumps(dict(world.target.counters(seen.rollout, since))))
     except CountersUnavailable as error:
         return Measured(None, *_unknown(str(error)))
     before = seen.told.counters_before(state.attempt)
-    times = {"elapsed_s": seen.elapsed_s, "blind_s": _blind_s(seen)}
-    found = plan.judge.judge(counters, {**_told_of(seen, stage), "before": before, **times})
+    found = plan.judge.judge(counters, {**_told_of(seen, stage), "before": before})
     verdict = {**json.loads(json.dumps(found.as_json())), "name": found.name}
     if found.name not in ("rollback", "invalid") and not _serves(seen):
         return Measured(None, *_unknown(f"{seen.candidate.tag} is not ready"))
@@ -112,8 +112,14 @@ def _situation(seen: Seen, plan: Plan, stage: Stage, name: str) -> Situation:
     return Situation(
         seen.elapsed_s, _blind_s(seen), plan.look_every_s,
         stage.max_duration_s, plan.max_unknown_s, plan.on_insufficient,
-        state.pause is not None, name != "advance" or seen.world.target.weight() == state.weight,
+        state.pause is not None, name != "advance" or seen.world.target.split()[:3] == _wanted(seen, stage)[:3],
     )  # fmt: skip
+
+
+def _wanted(seen: Seen, stage: Stage) -> InForce:
+    """Return what the splitter is to go by; while somebody holds the rollout, the stage's clock stands."""
+    since = 0.0 if seen.state.pause else clock.read(seen.state.since)
+    return InForce(seen.state.weight, seen.rollout, stage.key(seen.state.stage), since)
 
 
 def _told_of(seen: Seen, stage: Stage) -> dict[str, Any]:
@@ -126,14 +132,15 @@ def _blind_s(seen: Seen) -> float:
     return max(0.0, seen.now - clock.read(since)) if since else 0.0
 
 
-def _keep_up(seen: Seen) -> None:
+def _keep_up(seen: Seen, plan: Plan, stage: Stage) -> None:
     """Make the target what Git declares. A rebuilt one starts on stable: no traffic before both sides are ready."""
     target, environment, state = seen.world.target, seen.world.environment, seen.state
     if not _serves(seen) and target.weight() != 0.0:
         target.set_weight(0.0)
     is_up = state.stable is not None and is_placed(seen, environment, "stable", state.stable)
-    if is_placed(seen, environment, "candidate", seen.candidate) and is_up and target.weight() != state.weight:
-        target.set_weight(state.weight)
+    wanted = _wanted(seen, stage)
+    if is_placed(seen, environment, "candidate", seen.candidate) and is_up and target.split() != wanted:
+        target.set_weight(wanted.share, plan.terms(wanted.rollout, wanted.stage, wanted.since))
 
 
 def _blinded(seen: Seen, stage: Stage, why: str, told: dict[str, Any]) -> Change:

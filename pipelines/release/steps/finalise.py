@@ -9,7 +9,7 @@ from pipelines.release import clock
 from pipelines.release.registry import champions, point
 from pipelines.release.state import EARLIER
 from pipelines.release.version import parse_tag
-from pipelines.release.world import NOTHING, Change, Seen, Wait, is_placed, next_on_grid
+from pipelines.release.world import NOTHING, Change, Seen, Wait, declared, is_placed, next_on_grid
 
 POLL_S = 5.0
 
@@ -31,7 +31,8 @@ def begin(seen: Seen, why: str, told: Mapping[str, Any] = NOTHING) -> Change:
     )
     instead = f" instead of {old.stable.tag}" if old.stable else ""
     said = f"Make {candidate.tag} the champion{instead}: {why}"
-    return Change(state, seen.event("advance" if told else "done", said, **told), seen.told)
+    files = declared(seen.world, seen.world.environment, lambda: seen.manifest(candidate))
+    return Change(state, seen.event("advance" if told else "done", said, **told), seen.told, files)
 
 
 def run(seen: Seen) -> Change | Wait:

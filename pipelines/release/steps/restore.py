@@ -9,7 +9,7 @@ from pipelines.release.registry import champions, point
 from pipelines.release.state import Held
 from pipelines.release.steps.finalise import POLL_S
 from pipelines.release.steps.rollback import WHY_CHARACTERS, with_held
-from pipelines.release.world import Change, Seen, Wait, history_of, is_placed, next_on_grid
+from pipelines.release.world import Change, Seen, Wait, declared, history_of, is_placed, next_on_grid
 
 
 def begin(seen: Seen, why: str) -> Change:
@@ -39,7 +39,7 @@ def begin(seen: Seen, why: str) -> Change:
         weight=0.0, since=now, held=with_held(old.held, held),
     )  # fmt: skip
     event = seen.event("rollback", f"Roll back {bad.tag} to {stable.tag}: {why}", attempt=attempt, step="restore")
-    return Change(state, event, history)
+    return Change(state, event, history, declared(seen.world, seen.world.environment, lambda: seen.manifest(stable)))
 
 
 def run(seen: Seen) -> Change | Wait:
