@@ -21,16 +21,15 @@ def main() -> int:
     if not arguments.why.strip():
         parser.error("--why needs a reason; it becomes part of Git's history")
 
-    from pipelines.core.errors import one_line
     from pipelines.release import commands, machine
+    from pipelines.release.afterwards import finish
 
     world = commands.open_world(arguments.target, arguments.remote)
     if arguments.release == "none":
         outcome = machine.hold_back(world, arguments.why)
     else:
         outcome = machine.let_go(world, arguments.why, "" if arguments.release == "pause" else arguments.release)
-    print(one_line(outcome.said, 600))
-    return outcome.exit_code
+    return finish(world, outcome)
 
 
 if __name__ == "__main__":

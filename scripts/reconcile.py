@@ -18,17 +18,15 @@ def main() -> int:
     )  # fmt: skip
     arguments = parser.parse_args()
 
-    from pipelines.core.errors import one_line
     from pipelines.core.files import only_one
-    from pipelines.core.github.runner import set_outputs
     from pipelines.release import commands, machine
+    from pipelines.release.afterwards import finish
 
     world = commands.open_world(arguments.target, arguments.remote)
     with only_one("release"):
         outcome = machine.reconcile(world, once=arguments.once == "true")
-    print(one_line(outcome.said, 600))
-    set_outputs({"result": outcome.result})
-    return 0 if outcome.result == "paused" and arguments.once == "true" else outcome.exit_code
+    code = finish(world, outcome)
+    return 0 if outcome.result == "paused" and arguments.once == "true" else code
 
 
 if __name__ == "__main__":

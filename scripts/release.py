@@ -27,10 +27,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="wait no longer; run again, or reconcile, to go on")
     arguments = parser.parse_args()
 
-    from pipelines.core.errors import one_line
     from pipelines.core.files import only_one
-    from pipelines.core.github.runner import set_outputs
     from pipelines.release import commands, machine
+    from pipelines.release.afterwards import finish
 
     if arguments.replay:
         print("\n".join(commands.replayed(arguments.replay, arguments.target)))
@@ -42,9 +41,7 @@ def main() -> int:
     bounds = commands.bounds(world, arguments.minutes, once=arguments.once, until=arguments.until)
     with only_one("release"):
         outcome = machine.release(world, arguments.tag, bounds=bounds)
-    print(one_line(outcome.said, 600))
-    set_outputs({"result": outcome.result})
-    return outcome.exit_code
+    return finish(world, outcome)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipelines.core.errors import GatehouseError, GateFailed
+from pipelines.core.errors import GateFailed, GatehouseError
 from pipelines.core.records import Record
 from pipelines.release import tags
 from pipelines.release.compare import Comparison, compare, facts
@@ -13,7 +13,6 @@ from pipelines.release.page import Page
 from pipelines.release.standing import Standing
 from pipelines.release.store import Store
 from pipelines.release.story import story
-
 
 RecordOf = Callable[[str], Record | None]
 
