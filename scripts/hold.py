@@ -21,15 +21,14 @@ def main() -> int:
     if not arguments.why.strip():
         parser.error("--why needs a reason; it becomes part of Git's history")
 
-    from pipelines.release import commands, machine
-    from pipelines.release.afterwards import finish
+    from pipelines.release import afterwards, commands, machine
 
     world = commands.open_world(arguments.target, arguments.remote)
     if arguments.release == "none":
         outcome = machine.hold_back(world, arguments.why)
     else:
         outcome = machine.let_go(world, arguments.why, "" if arguments.release == "pause" else arguments.release)
-    return finish(world, outcome)
+    return afterwards.finish(world, outcome)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,12 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from pipelines.core.files import only_one
-    from pipelines.release import commands, machine
-    from pipelines.release.afterwards import finish
+    from pipelines.release import afterwards, commands, machine
 
     world = commands.open_world(arguments.target, arguments.remote)
     with only_one("release"):
         outcome = machine.reconcile(world, once=arguments.once == "true")
-    code = finish(world, outcome)
+    code = afterwards.finish(world, outcome)
     return 0 if outcome.result == "paused" and arguments.once == "true" else code
 
 

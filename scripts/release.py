@@ -28,11 +28,13 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from pipelines.core.files import only_one
-    from pipelines.release import commands, machine
-    from pipelines.release.afterwards import finish
+    from pipelines.release import afterwards, commands, machine, replay_text
+    from pipelines.release.replay import require_agreement
 
     if arguments.replay:
-        print("\n".join(commands.replayed(arguments.replay, arguments.target)))
+        tag, found = commands.replayed(arguments.replay, arguments.target)
+        print("\n".join(replay_text.table(tag, found)))
+        require_agreement(found)
         return 0
     world = commands.open_world(arguments.target, arguments.remote)
     if arguments.dry_run == "true":
@@ -41,7 +43,7 @@ def main() -> int:
     bounds = commands.bounds(world, arguments.minutes, once=arguments.once, until=arguments.until)
     with only_one("release"):
         outcome = machine.release(world, arguments.tag, bounds=bounds)
-    return finish(world, outcome)
+    return afterwards.finish(world, outcome)
 
 
 if __name__ == "__main__":

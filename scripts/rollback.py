@@ -19,13 +19,12 @@ def main() -> int:
         parser.error("--why needs a reason; it becomes part of Git's history")
 
     from pipelines.core.files import only_one
-    from pipelines.release import commands, machine
-    from pipelines.release.afterwards import finish
+    from pipelines.release import afterwards, commands, machine
 
     world = commands.open_world(arguments.target, arguments.remote)
     with only_one("release"):
         outcome = machine.roll_back(world, arguments.why, bounds=commands.bounds(world, arguments.minutes))
-    code = finish(world, outcome)
+    code = afterwards.finish(world, outcome)
     return 0 if outcome.result == "rolled_back" else code
 
 

@@ -66,11 +66,11 @@ def what_next(seen: Seen, outcome: Outcome) -> str:
     if outcome.result == "paused":
         return f"next: {words.go_on} lets it go on; {words.roll_back} takes it back"
     if outcome.result == "staged":
-        return "next: the same command without --until staging goes on into production"
+        return f"next: the same command without --until staging goes on to {seen.world.environment}"
     if outcome.result == "waiting":
         return "next: the same command again goes on from here, and so does python -m scripts.reconcile"
     if state.pause:
-        return f"next: {words.go_on} lets releases go on"
+        return f"next: {words.go_on} lets {state.candidate.tag if state.candidate else 'releases'} go on"
     if state.step != "idle":
         return "next: python -m scripts.reconcile goes on from here"
     return f"next: {words.release} releases what main has decided about"

@@ -44,15 +44,16 @@ def _cell(letter: str) -> int:
 
 def cut(line: Line, width: int) -> Line:
     """Return a line no wider than the terminal; what is cut off becomes `…`."""
+    if cells(line) <= width:
+        return line
     found: Line = []
-    left = width
+    left = width - 1
     for text, style in line:
-        if wide(text) <= left:
-            found.append((text, style))
-            left -= wide(text)
-            continue
         kept = ""
-        while text and wide(kept) + _cell(text[0]) <= left - 1:
-            kept, text = kept + text[0], text[1:]
-        return [*found, (f"{kept}…", style)]
+        for letter in text:
+            left -= _cell(letter)
+            if left < 0:
+                return [*found, (f"{kept}…", style)]
+            kept += letter
+        found.append((kept, style))
     return found

@@ -10,10 +10,11 @@ from pathlib import Path
 from pipelines.core import git, records
 from pipelines.core.errors import ConfigError, GateFailed, one_line
 from pipelines.core.files import read_text
-from pipelines.release import signing, targets, world
+from pipelines.release import forecast_text, signing, targets, world
 from pipelines.release.history import read_history
+from pipelines.release.live import Live
 from pipelines.release.machine import Bounds
-from pipelines.release.replay import replay, require_agreement
+from pipelines.release.replay import Replayed, replay
 from pipelines.release.steps import verify
 from pipelines.release.store import Store
 from pipelines.release.world import World
@@ -41,7 +42,7 @@ def open_world(target: str, remote: str, root: Path = Path()) -> World:
         raise ConfigError("this folder is no Git repository; a release keeps its state in Git")
     store = Store(root, remote=None if remote == "none" else remote)
     built = targets.build(target, root)
-    key = os.environ.get(KEY)
+    key, live = os.environ.get(KEY), Live()
     return World(
         root=root,
         store=store,
@@ -56,7 +57,8 @@ def open_world(target: str, remote: str, root: Path = Path()) -> World:
         key=signing.private_key(key) if key else None,
         is_signed_required=os.environ.get(REQUIRED, "").lower() == "true",
         images=built.images,
-        say=lambda line: print(one_line(line, 300), flush=True),  # noqa: T201 - what people watch
+        say=live.say,
+        show=live.show,
     )
 
 
@@ -114,6 +116,8 @@ def rehearsed(opened: World, tag: str) -> list[str]:
         f"  instead   {seen.state.stable.tag if seen.state.stable else 'of nothing: the first release'}",
     ]
     lines += [f"  {one.kind:<9} {one.name}: {one.weight * 100:g} %, at most {one.max_duration_s:g} s" for one in stages]
+    if plan.rollout is not None and seen.state.stable is not None:
+        lines += forecast_text.lines(plan.rollout, plan.test, plan.run)
     return [*lines, "dry run: nothing was changed"]
 
 
@@ -122,12 +126,12 @@ def candidate_gates(change: world.Change) -> str:
     return change.state.gates_sha256
 
 
-def replayed(path: Path, target: str, root: Path = Path()) -> list[str]:
-    """Return one line for every verdict of a history, judged again from its counters.
+def replayed(path: Path, target: str, root: Path = Path()) -> tuple[str, list[Replayed]]:
+    """Return the tag of a history, and every verdict of it judged again from its counters.
 
     Raises:
-        ConfigError: The history is broken, or its commit's gates are not those that it names.
-        GateFailed: A verdict differs.
+        ConfigError: The history is broken, or its commit has no gates.
+        GateFailed: Its commit's gates are not those that it names.
     """
     history = read_history(read_text(path).encode(), str(path))
     built = targets.build(target, root)
@@ -137,9 +141,4 @@ def replayed(path: Path, target: str, root: Path = Path()) -> list[str]:
     plan = built.plan(gates)
     if plan.gates_sha256 != history.gates_sha256:
         raise GateFailed(f"{path}: names other gates ({history.gates_sha256[:12]}) than its commit has")
-    found = replay(history, plan.judge)
-    require_agreement(found)
-    shown = [
-        f"{one.event.at}  {one.event.step:<8} {one.verdict['name']:<9} {one_line(one.event.said, 120)}" for one in found
-    ]
-    return [*shown, f"{len(found)} verdicts of {history.tag} judged again: all agree"]
+    return history.tag, replay(history, plan.judge)

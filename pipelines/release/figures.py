@@ -81,8 +81,10 @@ def limit(gate: Gate) -> str:
         return f"{gate.limit:g} x stable"
     if gate.name == "rating":
         return f"≥ {gate.limit:g}"
-    slower = " slower" if gate.name.endswith("_ms") else ""
-    return f"≤ {gate.limit * 100:g} %{slower}"
+    slow = " slower" if gate.name.endswith("_ms") else ""
+    if gate.bound_ms is not None:
+        slow = f" > {gate.bound_ms / 1000:g} s"
+    return f"≤ {gate.limit * 100:g} %{slow}"
 
 
 def status(gate: Gate) -> str:

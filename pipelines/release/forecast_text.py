@@ -33,7 +33,7 @@ def lines(rollout: Rollout, test: AbTest | None = None, run: AbRun | None = None
             )
         )
         total, least_s, most_s = needed, seconds, run.max_duration_s
-    for stage in expected_stages(rollout, requests_per_minute=per_minute, health=HEALTHY, counted=round(total)):
+    for stage in expected_stages(rollout, requests_per_minute=per_minute, health=HEALTHY, before=round(total)):
         expected = figures.duration(stage.minutes * 60)
         rows.append(
             (

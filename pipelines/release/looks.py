@@ -28,6 +28,7 @@ class Gate(NamedTuple):
         proof: E-value against "misses the limit".
         status: `failed`, `proven` or `open`.
         is_to_prove: Whether a stage can wait for it.
+        bound_ms: Of a percentile: milliseconds that the limit's share may exceed; None where it is not told.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Gate(NamedTuple):
     proof: float
     status: str
     is_to_prove: bool
+    bound_ms: float | None = None
 
 
 class Compared(NamedTuple):
@@ -136,22 +138,27 @@ class Look(NamedTuple):
 
 def told_of(event: Event) -> Told | None:
     """Return what an event says of a verdict, or nothing where it judged nothing."""
-    return None if event.verdict is None else told(event.verdict, event.counters)
+    return None if event.verdict is None else told(event.verdict, event.counters, event.stage)
 
 
-def told(verdict: Mapping[str, Any], counters: Mapping[str, Any] | None) -> Told:
+def told(
+    verdict: Mapping[str, Any], counters: Mapping[str, Any] | None, stage: Mapping[str, Any] | None = None
+) -> Told:
     """Read a verdict's plain values; what is missing or no number is left out.
 
     Args:
         verdict: As `Verdict.as_json` writes it.
         counters: What it was made from, or None.
+        stage: What was judged, as `Stage.as_json` writes it; its rules tell the declared limits.
     """
+    rules = (stage or {}).get("rules")
+    limits = rules.get("gates") if isinstance(rules, dict) else None
     n_candidate, n_stable = requests_of(counters or {})
     reasons = verdict.get("reasons")
     return Told(
         verdict=str(verdict.get("name", "")),
         reasons=tuple(str(one) for one in reasons) if isinstance(reasons, list | tuple) else (),
-        gates=tuple(_gate(one) for one in _objects(verdict.get("checks"))),
+        gates=tuple(_gate(one, limits) for one in _objects(verdict.get("checks"))),
         compared=tuple(_compared(one) for one in _objects(verdict.get("comparisons"))),
         candidate=n_candidate,
         stable=n_stable,
@@ -178,10 +185,11 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
         yield from (one for one in value if isinstance(one, dict))
 
 
-def _gate(value: Mapping[str, Any]) -> Gate:
-    status = str(value.get("status"))
+def _gate(value: Mapping[str, Any], limits: Any) -> Gate:
+    status, name = str(value.get("status")), str(value.get("gate", ""))
+    has_bound = isinstance(limits, dict) and name.endswith("_ms")
     return Gate(
-        name=str(value.get("gate", "")),
+        name=name,
         kind="ratio" if value.get("kind") == "ratio" else "limit",
         events=_number(value.get("events")) or 0.0,
         n=_number(value.get("n")) or 0.0,
@@ -193,6 +201,7 @@ def _gate(value: Mapping[str, Any]) -> Gate:
         proof=_e_value(value.get("log_e_pass")),
         status=status if status in ("failed", "proven") else "open",
         is_to_prove=value.get("is_to_prove") is True,
+        bound_ms=_number(limits.get(name)) if has_bound else None,
     )
 
 

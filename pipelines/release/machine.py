@@ -85,8 +85,10 @@ def release(world: World, tag: str, *, once: bool = False, bounds: Bounds = ALL_
         GateFailed: It may not be released, or another is on its way.
         ServiceError: Something outside failed; the same command goes on.
     """
-    _apply(world, lambda seen: verify.begin(seen, tag))
+    is_new = _apply(world, lambda seen: verify.begin(seen, tag))
     seen = look(world)
+    if is_new:
+        showing.began(seen)
     if seen.state.step == "idle" and seen.state.stable is not None and seen.state.stable.tag == tag:
         if not bounds.is_staging_only:
             _keep_idle(seen)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.core.errors import GatehouseError
-from pipelines.release import clock
+from pipelines.release import clock, forecast_text
 from pipelines.release.history import ENDS
 from pipelines.release.looks import Look, Progress, Rung, Told, told
 from pipelines.release.plan import Plan, Stage
@@ -22,19 +22,29 @@ def judged(
     """Show what a look at a stage's counters said."""
     if seen.world.show is None:
         return
-    found = _look(seen, seen.state, plan, seen.state.step, told(verdict, counters))
+    found = _look(seen, seen.state, plan, seen.state.step, told(verdict, counters, stage.as_json()))
     seen.world.show(found._replace(stage=stage.name, most_s=stage.max_duration_s))
 
 
+def began(seen: Seen) -> None:
+    """Tell what a rollout will ask for, before anything of it is touched; a first release asks for no traffic."""
+    plan = _plan(seen) if seen.state.candidate and seen.state.stable else None
+    if plan is not None and plan.rollout is not None:
+        for line in forecast_text.lines(plan.rollout, plan.test, plan.run):
+            seen.world.say(line)
+
+
 def waiting(seen: Seen, why: str) -> None:
-    """Show what a step waits for."""
+    """Show what a step waits for, and what the target says it is doing meanwhile."""
     show = seen.world.show
     if show is None or seen.state.candidate is None:
         return
     plan = _plan(seen)
     if plan is not None:
+        said = str(getattr(seen.world.target, "doing", ""))  # a target need not say anything
+        doing = f" ({said})" if said else ""
         most_s = plan.ready_within_s if seen.state.step in BEFORE_STAGES else None
-        show(_look(seen, seen.state, plan, seen.state.step)._replace(waiting=why, most_s=most_s))
+        show(_look(seen, seen.state, plan, seen.state.step)._replace(waiting=f"{why}{doing}", most_s=most_s))
 
 
 def moved(seen: Seen, change: Change) -> None:

@@ -98,7 +98,8 @@ def outcome(history: History, events: Sequence[Event]) -> tuple[str, str]:
     back = next((event for event in reversed(events) if event.action == "rollback"), None)
     if back is not None:
         by_person = back.verdict is None and back.step in ("restore", "finalise")
-        alert = "WARNING" if "inconclusive" in back.said else "CAUTION"
+        is_failed = back.verdict is None or back.verdict.get("name") == "rollback"
+        alert = "CAUTION" if is_failed else "WARNING"  # time was up, or nothing could be measured
         word = "was taken back by a person" if by_person else "was rolled back"
         rest = f" {inline(_rest(end), 200)}" if end else " The way back is not finished yet."
         return alert, f"{tag} {word}.** {inline(_why(back), 400)}.{rest}"

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipelines.core.gates import load_gates
 from pipelines.core.rollout import Rollout
-from pipelines.release import canary
 from pipelines.release.counters import Arm, Counters, Epoch
+from pipelines.release.judge import RolloutJudge
 from pipelines.release.looks import Look, Rung, Told, told
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +32,8 @@ def counters(errors: float = 0) -> Counters:
 
 
 def verdict_of(found: Counters, stage: int = 0) -> dict[str, Any]:
-    judged = canary.verdict(found, stage, shipped(), elapsed_s=41.0)
-    return {**json.loads(json.dumps(judged.as_json())), "name": judged.verdict, "alpha": 0.05}
+    judged = RolloutJudge(shipped()).judge({"canary": json.loads(found.to_json())}, {"kind": "canary", "index": stage})
+    return {**json.loads(json.dumps(judged.as_json())), "name": judged.name}
 
 
 def told_of(errors: float = 0) -> Told:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.release.state import history_path
 from tests.release.scripted import FILE
 from tests.release.site import IDENTITY, Site
 
@@ -43,13 +44,15 @@ def test_a_release_that_is_taken_back_ends_with_3_and_the_reason(site: Site) -> 
     code, said, failure = run(site, "release", "--tag", "v1.1.0", *TARGET)
     assert (code, failure) == (3, "exit code 3\n")
     assert said.splitlines()[-2].startswith("Roll back v1.1.0 at A/B test: error_rate 0.300")
-    assert said.splitlines()[-1].startswith("next: k8s/overlays/production/history/")
+    why = history_path("production", site.state().rollout_id)
+    assert said.splitlines()[-1].startswith(f"next: {why} holds the evidence; release a changed version, or let this")
 
 
 def test_a_rollout_is_held_let_go_and_taken_back_by_a_person(site: Site) -> None:
     assert run(site, "release", "--tag", "v1.1.0", "--once", *TARGET)[0] == 0
     code, said, _ = run(site, "hold", "--why", "lunch", *TARGET)
     assert (code, said.splitlines()[:2]) == (0, ["Hold v1.1.0 at 0 % of traffic: lunch", "held"])
+    assert said.splitlines()[-1].endswith(" --release --why ... lets v1.1.0 go on")
     code, said, _ = run(site, "reconcile", *TARGET)
     assert (code, said.startswith("v1.1.0: held by rita since ")) == (4, True)
     assert run(site, "reconcile", "--once", *TARGET)[0] == 0, "what a person holds is no failure of every tenth minute"
