@@ -31,6 +31,7 @@ KNOWN_VARIABLES = [
     "GATEHOUSE_TARGET",
     "GATEHOUSE_TEAMS",
     "GATEHOUSE_TIMEOUT_MINUTES",
+    "GATEHOUSE_URL_STAGING",
 ]
 
 
@@ -192,7 +193,8 @@ def _wrong_value(name: str, value: str) -> str | None:
         return "auto, cpu or cuda is needed"
     if name == "GATEHOUSE_TARGET" and not re.fullmatch(r"[a-z]+|[A-Za-z0-9_.]+:[A-Za-z0-9_]+", value):
         return "kubernetes, local, or package.module:function is needed"
-    if name == "GATEHOUSE_PROMETHEUS" and not re.fullmatch(r"https?://[^\s/@]+(/[^\s]*)?", value):
+    is_url = re.fullmatch(r"https?://[^\s/@]+(/[^\s]*)?", value)
+    if name in ("GATEHOUSE_PROMETHEUS", "GATEHOUSE_URL_STAGING") and not is_url:
         return "an http:// or https:// URL without a password is needed"
     if name in ("GATEHOUSE_TEAMS", "GATEHOUSE_REQUIRE_SIGNED") and value not in ("true", "false"):
         return "true or false, in quotes, is needed"
