@@ -15,11 +15,13 @@ def main() -> None:
     parser.add_argument("--remote", default="origin", help="where the state lies; none: this repository")
     arguments = parser.parse_args()
 
+    from functools import partial
     from pathlib import Path
 
+    from pipelines.core import records
     from pipelines.core.errors import one_line
     from pipelines.core.github.api import Api
-    from pipelines.core.github.runner import add_summary, annotate, set_outputs
+    from pipelines.core.github.runner import annotate, set_outputs
     from pipelines.release.compose import compose
     from pipelines.release.page import publish
     from pipelines.release.standing import standing
@@ -28,9 +30,9 @@ def main() -> None:
     api = Api.from_environment()
     store = Store(Path(), remote=None if arguments.remote == "none" else arguments.remote)
     found = standing(store, arguments.tag)
+    read = partial(records.read, root=store.root, remote=store.remote)
     server = os.environ.get("GITHUB_SERVER_URL", "")
-    page = compose(store, found, url=f"{server}/{api.repository}" if server else "")
-    add_summary(page.body)
+    page = compose(store, found, read, url=f"{server}/{api.repository}" if server else "")
     done = publish(api, page)
     for note in done.notes:
         annotate("warning", note)
