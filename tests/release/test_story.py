@@ -19,7 +19,6 @@ from pipelines.release.story import story
 from pipelines.release.world import look
 from tests.comment_page import COMMAND, alive, render
 from tests.hostile import CORPUS
-from tests.release.simulated import HEALTHY, Behaviour
 from tests.release.watched import Watched, site_with_gates, watch
 
 MERMAID = re.compile(
@@ -34,12 +33,12 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
     """A good release, one with three in ten errors, and the first one taken back by a person."""
     site = site_with_gates(tmp_path_factory.mktemp("story") / "site")
     site.next("v1.1.0")
-    good = watch(site, "v1.1.0", HEALTHY)
+    good = watch(site, "v1.1.0")
     machine.roll_back(good.world, "customers complain")
     history = look(good.world).history
     assert history is not None
     site.next("v1.2.0")
-    return {"good": good, "taken": good._replace(history=history), "bad": watch(site, "v1.2.0", Behaviour(error=3))}
+    return {"good": good, "taken": good._replace(history=history), "bad": watch(site, "v1.2.0", errors=0.3)}
 
 
 def lines(text: str, start: str) -> list[str]:

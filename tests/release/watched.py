@@ -11,7 +11,7 @@ from pipelines.release.judge import plan_of
 from pipelines.release.looks import Look
 from pipelines.release.manifest import Manifest
 from pipelines.release.world import World, look
-from tests.release.simulated import HEALTHY, Behaviour, SimulatedTarget
+from tests.release.counting import CountingTarget
 from tests.release.site import Site
 
 ROOT = Path(__file__).parents[2]
@@ -33,17 +33,15 @@ def site_with_gates(folder: Path) -> Site:
     site = Site.make(folder, has_remote=False)
     site.commit({"gates.yaml": (ROOT / "gates.yaml").read_text()}, "Declare the gates")
     site.tag("v1.0.0")
-    watch(site, "v1.0.0", HEALTHY)
+    watch(site, "v1.0.0")
     return site
 
 
-def watch(site: Site, tag: str, candidate: Behaviour) -> Watched:
-    """Release a tag and keep what people see."""
+def watch(site: Site, tag: str, errors: float = 0.0) -> Watched:
+    """Release a tag, of whose requests a share fails, and keep what people see."""
     said, shown = list[str](), list[Look]()
-    site.file.change(lambda world: world.pop("epochs", None))
-    world = site.world(
-        target=SimulatedTarget(site.file, candidate), plan_of=plan_of("local"), say=said.append, show=shown.append
-    )
+    site.script(errors=errors, per_second=2)
+    world = site.world(target=CountingTarget(site.file), plan_of=plan_of("local"), say=said.append, show=shown.append)
     outcome = machine.release(world, tag)
     seen = look(world)
     assert seen.history is not None
