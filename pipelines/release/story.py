@@ -170,8 +170,9 @@ def _passages(passages: Sequence[Passage]) -> str:
     for one in passages:
         share = figures.NOTHING if one.share is None else figures.share(one.share)
         requests = figures.count(one.told.n_stage if one.told else None)
-        cells = [f"**{inline(one.name, 40)}**", share, requests, figures.duration(one.seconds), one.mark]
-        lines.append(f"| {' | '.join([*cells, inline(one.why, 240)])} |")
+        cells = [share, requests, figures.duration(one.seconds), one.mark]
+        unbroken = [story_tables.unbroken(cell) for cell in (f"**{inline(one.name, 40)}**", *cells)]
+        lines.append(f"| {' | '.join([*unbroken, inline(one.why, 240)])} |")
     return "\n".join(lines)
 
 
@@ -187,7 +188,7 @@ def _last_told(events: Sequence[Event]) -> Told | None:
 def _evidence(events: Sequence[Event]) -> list[str]:
     found = []
     if last := _last_told(events):
-        found += [f"### The gates at the end\n\n{story_tables.gates(last)}", story_chart.limits(last)]
+        found.append(f"### The gates at the end\n\n{story_tables.gates(last)}")
     told = (told_of(event) for event in reversed(events))
     compared = next((one for one in told if one is not None and one.compared), None)
     if compared is not None:
