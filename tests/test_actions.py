@@ -161,7 +161,7 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
     ("rollback", {"target": "moon"}, r"error --why needs a reason.*"),
     ("rollback", {"why": "--help", "target": "moon"}, r"error --target 'moon': no such target.*"),
     ("reconcile", {"target": "moon"}, r"error --target 'moon': no such target.*"),
-    ("reconcile", {"target": "moon", "once": "often"}, r"error argument --once: invalid choice.*"),
+    ("reconcile", {"target": "moon", "minutes": "few"}, r"error argument --minutes: invalid float.*"),
     ("hold", {"target": "moon"}, r"error --why needs a reason.*"),
     ("hold", {"why": "lunch"}, r"error --target: is empty; name where it runs.*"),
     ("publish", {}, r"error production: no release of it was begun.*"),

@@ -105,7 +105,8 @@ def looked(folder: Path) -> str:
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", look["run"]]
     output = folder / "output"
     output.unlink(missing_ok=True)
-    subprocess.run(command, cwd=folder, env={"GITHUB_OUTPUT": str(output), "PATH": "/usr/bin:/bin"}, check=True)
+    given = {"GITHUB_OUTPUT": str(output), "ENVIRONMENT": "production", "PATH": "/usr/bin:/bin"}
+    subprocess.run(command, cwd=folder, env=given, check=True)
     return output.read_text(encoding="utf-8")
 
 

@@ -78,7 +78,7 @@ def test_a_run_that_may_touch_staging_alone_leaves_production_to_another(site: S
 
 def test_no_minutes_and_no_target_are_refused_in_one_line(site: Site) -> None:
     code, _, failure = run(site, "rollback", "--why", "x", "--minutes=-1", *TARGET)
-    assert (code, failure.splitlines()[0]) == (2, "error: --minutes: -1 is no time to wait; give a number above 0")
+    assert (code, failure.splitlines()[0]) == (2, "error: --minutes: -1 is no time to wait; give 0 or more")
     code, _, failure = run(site, "reconcile", "--target=")
     assert (code, failure.startswith("error: --target: is empty; name where it runs")) == (2, True)
 
