@@ -7,11 +7,11 @@ bin := .venv/bin
 compile := --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint check bench schema lock clean
+.PHONY: help run serve release rollback test lint check bench schema lock clean
 .SILENT:
 
 help: ## Show what there is to type
-	awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/ready ## Data, training, evaluation, gates and report; again costs only what changed
 	$(bin)/python -m scripts.run
@@ -19,6 +19,13 @@ run: .venv/ready ## Data, training, evaluation, gates and report; again costs on
 serve: .venv/ready ## Every model behind one OpenAI-compatible address, as serving.yaml says
 	test -f models/candidate/model.json -a -f models/base/model.json || $(bin)/python -m scripts.reproduce train
 	$(bin)/python -m scripts.serve
+
+release: .venv/ready ## The candidate to its users on this machine, with real requests (FAULT=latency|errors|quality|crash)
+	$(bin)/python -m scripts.ship --fault "$${FAULT:-none}"
+
+rollback: .venv/ready ## Take back what is on its way, or the last release (WHY="the reason")
+	test -n "$$WHY" || { echo 'error: the reason is missing; say it: make rollback WHY="users complain"'; exit 2; }
+	$(bin)/python -m scripts.rollback --target local --remote none --why "$$WHY"
 
 test: .venv/ready lint ## Every test and lint
 	$(bin)/python -m pytest --numprocesses 2 --dist loadfile

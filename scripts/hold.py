@@ -12,24 +12,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.hold", description=__doc__)
     parser.add_argument("--why", required=True, help="the reason, one sentence; it becomes the commit's")
     parser.add_argument(
-        "--release", nargs="?", const="", metavar="TAG", help="let go: the pause, or a TAG that was rolled back"
-    )
+        "--release", nargs="?", const="pause", default="none", metavar="TAG",
+        help="let go: the pause (default), or a TAG that was rolled back; none: hold",
+    )  # fmt: skip
     parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
     parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
     arguments = parser.parse_args()
     if not arguments.why.strip():
         parser.error("--why needs a reason; it becomes part of Git's history")
 
-    from pipelines.core.errors import one_line
-    from pipelines.release import commands, machine
+    from pipelines.release import afterwards, commands, machine
 
     world = commands.open_world(arguments.target, arguments.remote)
-    if arguments.release is None:
+    if arguments.release == "none":
         outcome = machine.hold_back(world, arguments.why)
     else:
-        outcome = machine.let_go(world, arguments.why, arguments.release)
-    print(one_line(outcome.said, 600))
-    return outcome.exit_code
+        outcome = machine.let_go(world, arguments.why, "" if arguments.release == "pause" else arguments.release)
+    return afterwards.finish(world, outcome)
 
 
 if __name__ == "__main__":

@@ -19,26 +19,31 @@ def main() -> int:
     parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
     parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
     parser.add_argument("--once", action="store_true", help="do what can be done now, and wait for nothing")
-    parser.add_argument("--dry-run", action="store_true", help="verify and show the manifest; change nothing")
+    parser.add_argument(
+        "--dry-run", nargs="?", const="true", default="false", choices=("true", "false"),
+        help="verify and say what would happen; change nothing",
+    )  # fmt: skip
+    parser.add_argument("--until", choices=("staging", "end"), default="end", help="staging: stop before production")
+    parser.add_argument("--minutes", type=float, help="wait no longer; run again, or reconcile, to go on")
     arguments = parser.parse_args()
 
-    from pipelines.core.errors import one_line
     from pipelines.core.files import only_one
-    from pipelines.core.github.runner import set_outputs
-    from pipelines.release import commands, machine
+    from pipelines.release import afterwards, commands, machine, replay_text
+    from pipelines.release.replay import require_agreement
 
     if arguments.replay:
-        print("\n".join(commands.replayed(arguments.replay, arguments.target)))
+        tag, found = commands.replayed(arguments.replay, arguments.target)
+        print("\n".join(replay_text.table(tag, found)))
+        require_agreement(found)
         return 0
     world = commands.open_world(arguments.target, arguments.remote)
-    if arguments.dry_run:
+    if arguments.dry_run == "true":
         print("\n".join(commands.rehearsed(world, arguments.tag)))
         return 0
+    bounds = commands.bounds(world, arguments.minutes, once=arguments.once, until=arguments.until)
     with only_one("release"):
-        outcome = machine.release(world, arguments.tag, once=arguments.once)
-    print(one_line(outcome.said, 600))
-    set_outputs({"result": outcome.result})
-    return outcome.exit_code
+        outcome = machine.release(world, arguments.tag, bounds=bounds)
+    return afterwards.finish(world, outcome)
 
 
 if __name__ == "__main__":

@@ -13,21 +13,19 @@ def main() -> int:
     parser.add_argument("--why", required=True, help="the reason, one sentence; it becomes the commit's")
     parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
     parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
+    parser.add_argument("--minutes", type=float, help="wait no longer; run again, or reconcile, to go on")
     arguments = parser.parse_args()
     if not arguments.why.strip():
         parser.error("--why needs a reason; it becomes part of Git's history")
 
-    from pipelines.core.errors import one_line
     from pipelines.core.files import only_one
-    from pipelines.core.github.runner import set_outputs
-    from pipelines.release import commands, machine
+    from pipelines.release import afterwards, commands, machine
 
     world = commands.open_world(arguments.target, arguments.remote)
     with only_one("release"):
-        outcome = machine.roll_back(world, arguments.why)
-    print(one_line(outcome.said, 600))
-    set_outputs({"result": outcome.result})
-    return 0 if outcome.result == "rolled_back" else outcome.exit_code
+        outcome = machine.roll_back(world, arguments.why, bounds=commands.bounds(world, arguments.minutes))
+    code = afterwards.finish(world, outcome)
+    return 0 if outcome.result == "rolled_back" else code
 
 
 if __name__ == "__main__":

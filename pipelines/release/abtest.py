@@ -196,4 +196,4 @@ def _problem(outcomes: Mapping[str, Pair], users: Split) -> str:
 def describe(one: Comparison) -> str:
     """Say what was measured of a metric, in which bounds, against what."""
     means = f"{one.mean_candidate:.4g} against {one.mean_stable:.4g}"
-    return f"{one.metric}: {means}, gain {one.gain:.4g} [{one.lower:.4g}, {one.upper:.4g}], margin {one.margin:g}"
+    return f"{one.metric}: {means}, gain {one.gain + 0.0:.4g} [{one.lower:.4g}, {one.upper:.4g}], margin {one.margin:g}"

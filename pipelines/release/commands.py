@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 from pipelines.core import git, records
 from pipelines.core.errors import ConfigError, GateFailed, one_line
 from pipelines.core.files import read_text
-from pipelines.release import targets, world
+from pipelines.release import forecast_text, signing, targets, world
 from pipelines.release.history import read_history
-from pipelines.release.replay import replay, require_agreement
+from pipelines.release.live import Live
+from pipelines.release.machine import Bounds
+from pipelines.release.replay import Replayed, replay
 from pipelines.release.steps import verify
 from pipelines.release.store import Store
 from pipelines.release.world import World
@@ -30,11 +33,16 @@ def open_world(target: str, remote: str, root: Path = Path()) -> World:
     Raises:
         ConfigError: This is no Git repository, or there is no such target.
     """
+    if not target:
+        raise ConfigError(
+            "--target: is empty; name where it runs, in a workflow by the variable GATEHOUSE_TARGET: kubernetes, "
+            "local, or one of your own as package.module:function"
+        )
     if not git.is_repository(root):
         raise ConfigError("this folder is no Git repository; a release keeps its state in Git")
     store = Store(root, remote=None if remote == "none" else remote)
     built = targets.build(target, root)
-    key = os.environ.get(KEY)
+    key, live = os.environ.get(KEY), Live()
     return World(
         root=root,
         store=store,
@@ -46,10 +54,11 @@ def open_world(target: str, remote: str, root: Path = Path()) -> World:
         by=who(root),
         environment=built.environment,
         staging=built.staging,
-        key=Path(key) if key else None,
+        key=signing.private_key(key) if key else None,
         is_signed_required=os.environ.get(REQUIRED, "").lower() == "true",
         images=built.images,
-        say=lambda line: print(one_line(line, 300), flush=True),  # noqa: T201 - what people watch
+        say=live.say,
+        show=live.show,
     )
 
 
@@ -64,6 +73,24 @@ def who(root: Path) -> str:
         return one_line(git.git(root, "config", "user.name").decode(errors="replace").strip(), 100) or "unknown"
     except git.GitFailed:
         return "unknown"
+
+
+def bounds(opened: World, minutes: float | None, *, once: bool = False, until: str = "end") -> Bounds:
+    """Return how far a run goes.
+
+    Args:
+        opened: Its clock counts.
+        minutes: Longest wait, or None; 0 waits for nothing.
+        once: Wait for nothing.
+        until: `staging` stops before production.
+
+    Raises:
+        ConfigError: The minutes are none.
+    """
+    if minutes is not None and not 0 <= minutes < math.inf:
+        raise ConfigError(f"--minutes: {minutes:g} is no time to wait; give 0 or more")
+    deadline = math.inf if minutes is None else opened.clock.now() + 60 * minutes
+    return Bounds(once or minutes == 0, deadline, until == "staging")
 
 
 def rehearsed(opened: World, tag: str) -> list[str]:
@@ -89,6 +116,8 @@ def rehearsed(opened: World, tag: str) -> list[str]:
         f"  instead   {seen.state.stable.tag if seen.state.stable else 'of nothing: the first release'}",
     ]
     lines += [f"  {one.kind:<9} {one.name}: {one.weight * 100:g} %, at most {one.max_duration_s:g} s" for one in stages]
+    if plan.rollout is not None and seen.state.stable is not None:
+        lines += forecast_text.lines(plan.rollout, plan.test, plan.run)
     return [*lines, "dry run: nothing was changed"]
 
 
@@ -97,12 +126,12 @@ def candidate_gates(change: world.Change) -> str:
     return change.state.gates_sha256
 
 
-def replayed(path: Path, target: str, root: Path = Path()) -> list[str]:
-    """Return one line for every verdict of a history, judged again from its counters.
+def replayed(path: Path, target: str, root: Path = Path()) -> tuple[str, list[Replayed]]:
+    """Return the tag of a history, and every verdict of it judged again from its counters.
 
     Raises:
-        ConfigError: The history is broken, or its commit's gates are not those that it names.
-        GateFailed: A verdict differs.
+        ConfigError: The history is broken, or its commit has no gates.
+        GateFailed: Its commit's gates are not those that it names.
     """
     history = read_history(read_text(path).encode(), str(path))
     built = targets.build(target, root)
@@ -112,9 +141,4 @@ def replayed(path: Path, target: str, root: Path = Path()) -> list[str]:
     plan = built.plan(gates)
     if plan.gates_sha256 != history.gates_sha256:
         raise GateFailed(f"{path}: names other gates ({history.gates_sha256[:12]}) than its commit has")
-    found = replay(history, plan.judge)
-    require_agreement(found)
-    shown = [
-        f"{one.event.at}  {one.event.step:<8} {one.verdict['name']:<9} {one_line(one.event.said, 120)}" for one in found
-    ]
-    return [*shown, f"{len(found)} verdicts of {history.tag} judged again: all agree"]
+    return history.tag, replay(history, plan.judge)

@@ -29,8 +29,12 @@ def table(found: Comparison) -> str:
 
 def markdown(found: Comparison) -> str:
     """Return the comparison as Markdown; nothing in it can format, link or notify."""
-    lines = [f"## {inline(found.before.tag)} and {inline(found.after.tag)}", ""]
-    lines += [f"Verdicts: {inline(found.before.verdict)}, then {inline(found.after.verdict)}.", ""]
+    return f"## {inline(found.before.tag)} and {inline(found.after.tag)}\n\n{sections(found)}"
+
+
+def sections(found: Comparison) -> str:
+    """Return the comparison without its heading, for a page that has one."""
+    lines = [f"Verdicts: {inline(found.before.verdict)}, then {inline(found.after.verdict)}.", ""]
     for title, pairs, is_digest in _parts(found):
         if pairs:
             lines += [

@@ -5,12 +5,14 @@ Nothing is kept between two looks but what Git holds, so a run that dies anywher
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from pipelines.core.errors import ServiceError
+from pipelines.release import showing
 from pipelines.release.history import ENDS
 from pipelines.release.registry import champions, point
 from pipelines.release.steps import bind, canary, deploy, finalise, hold, register, restore, rollback, staging, verify
@@ -18,8 +20,8 @@ from pipelines.release.store import Overtaken
 from pipelines.release.world import Change, Seen, Wait, World, is_placed, look, write
 
 ATTEMPTS = 12
-Result = Literal["released", "rolled_back", "paused", "waiting", "nothing"]
-EXIT_CODES: dict[Result, int] = {"released": 0, "rolled_back": 3, "paused": 4, "waiting": 0, "nothing": 0}
+Result = Literal["released", "rolled_back", "paused", "staged", "waiting", "nothing"]
+EXIT_CODES: dict[Result, int] = {"released": 0, "rolled_back": 3, "paused": 4, "staged": 0, "waiting": 0, "nothing": 0}
 
 STEPS: Mapping[str, Callable[[Seen], Change | Wait]] = {
     "manifest": bind.run,
@@ -34,6 +36,8 @@ STEPS: Mapping[str, Callable[[Seen], Change | Wait]] = {
     "restore": restore.run,
 }
 WATCHING = ("ab_test", "canary")
+IN_PRODUCTION = ("deploy", *WATCHING, "finalise")
+"""What a run that may only touch staging leaves to another one."""
 UNSTOPPED = (*WATCHING, "finalise", "rollback", "restore")
 """What a pause does not stop: watching, for harm is harm, and what was decided before it."""
 
@@ -50,36 +54,57 @@ class Outcome(NamedTuple):
         return EXIT_CODES[self.result]
 
 
-def release(world: World, tag: str, *, once: bool = False) -> Outcome:
+class Bounds(NamedTuple):
+    """How far one run goes; the next one goes on from there.
+
+    Attributes:
+        once: Do what can be done now, and wait for nothing.
+        deadline: Wait for nothing that comes later, seconds since 1970.
+        is_staging_only: Stop where production would be touched.
+    """
+
+    once: bool = False
+    deadline: float = math.inf
+    is_staging_only: bool = False
+
+
+ALL_THE_WAY = Bounds()
+
+
+def release(world: World, tag: str, *, once: bool = False, bounds: Bounds = ALL_THE_WAY) -> Outcome:
     """Bring a tag to its end, from wherever it is.
 
     Args:
         world: Everything outside.
         tag: The tag.
         once: Do what can be done now, and wait for nothing.
+        bounds: How far this run goes otherwise.
 
     Raises:
         ConfigError: The tag is none that could be released.
         GateFailed: It may not be released, or another is on its way.
         ServiceError: Something outside failed; the same command goes on.
     """
-    _apply(world, lambda seen: verify.begin(seen, tag))
+    is_new = _apply(world, lambda seen: verify.begin(seen, tag))
     seen = look(world)
+    if is_new:
+        showing.began(seen)
     if seen.state.step == "idle" and seen.state.stable is not None and seen.state.stable.tag == tag:
-        _keep_idle(seen)
+        if not bounds.is_staging_only:
+            _keep_idle(seen)
         return Outcome("released", f"{tag}: already released; it serves all traffic")
-    return _run(world, once=once)
+    return _run(world, bounds._replace(once=once or bounds.once))
 
 
-def reconcile(world: World, *, once: bool = False) -> Outcome:
-    """Finish what a dead run could not, and let target and registry follow Git where nothing is on its way.
+def reconcile(world: World, *, once: bool = False, bounds: Bounds = ALL_THE_WAY) -> Outcome:
+    """Finish what a dead run could not, and let target and registry follow Git; arguments as for `release`.
 
     Raises:
         ServiceError: Something outside failed; the same command goes on.
     """
     seen = look(world)
     if seen.state.step != "idle":
-        return _run(world, once=once)
+        return _run(world, bounds._replace(once=once or bounds.once))
     if seen.state.stable is None:
         return Outcome("nothing", "nothing was ever released: there is nothing to reconcile")
     is_ready = _keep_idle(seen)
@@ -87,8 +112,8 @@ def reconcile(world: World, *, once: bool = False) -> Outcome:
     return Outcome("nothing", f"nothing is on its way; {seen.state.stable.tag} {rest}")
 
 
-def roll_back(world: World, why: str, *, once: bool = False) -> Outcome:
-    """Take back what is on its way, or else the last release, and say why.
+def roll_back(world: World, why: str, *, once: bool = False, bounds: Bounds = ALL_THE_WAY) -> Outcome:
+    """Take back what is on its way, or else the last release, and say why; arguments as for `release`.
 
     Raises:
         GateFailed: There is nothing to take back, or it was taken back already.
@@ -103,7 +128,7 @@ def roll_back(world: World, why: str, *, once: bool = False) -> Outcome:
         return rollback.begin(seen, why, f"{seen.state.weight * 100:g} %" if seen.state.weight else "")
 
     _apply(world, begin)
-    return _run(world, once=once)
+    return _run(world, bounds._replace(once=once or bounds.once))
 
 
 def hold_back(world: World, why: str) -> Outcome:
@@ -126,7 +151,7 @@ def let_go(world: World, why: str, tag: str = "") -> Outcome:
     return Outcome("nothing", "let go" if is_new else "nothing is held")
 
 
-def _run(world: World, *, once: bool) -> Outcome:
+def _run(world: World, bounds: Bounds) -> Outcome:
     told, lost = "", 0
     while True:
         seen = look(world)
@@ -134,16 +159,22 @@ def _run(world: World, *, once: bool) -> Outcome:
             return _ended(seen)
         if seen.state.pause and seen.state.step not in UNSTOPPED:
             return _paused(seen)
+        if bounds.is_staging_only and seen.state.step in IN_PRODUCTION:
+            return Outcome("staged", f"{seen.candidate.tag} passed {world.staging}; {world.environment} is next")
         found = STEPS[seen.state.step](seen)
         if isinstance(found, Change):
             lost = 0 if _written(seen, found) else lost + 1
             _back_off(world, lost)
+            if not lost:
+                showing.moved(seen, found)
         elif seen.state.pause and seen.state.step in WATCHING:
             return _paused(seen)
-        elif once:
+        elif bounds.once or found.until > bounds.deadline:
             return Outcome("waiting", f"waiting: {found.why}")
         else:
-            if found.why != told:
+            if seen.state.step not in WATCHING:
+                showing.waiting(seen, found.why)
+            if world.show is None and found.why != told:
                 world.say(f"waiting: {found.why}")
                 told = found.why
             world.clock.wait_until(found.until)

@@ -106,7 +106,6 @@ def build(root: Path, tagged: Tagged, images: Mapping[str, str]) -> Manifest:
     prompts = {path: sha for path, sha in found.items() if path.startswith("prompts/")}
     serving = found.get("serving.yaml", "")
     model_digest = digest({name: one.digest for name, one in models.items()})
-    content = {"model": model_digest, "prompts": prompts, "serving": serving, "images": dict(images)}
     return Manifest(
         version=str(tagged.version),
         tag=tagged.version.tag,
@@ -115,7 +114,7 @@ def build(root: Path, tagged: Tagged, images: Mapping[str, str]) -> Manifest:
         tree=git.git(root, "rev-parse", f"{tagged.commit}^{{tree}}").decode().strip(),
         input_digest=tagged.input_digest,
         model_digest=model_digest,
-        content_digest=digest(content),
+        content_digest=content_digest(found, record, images),
         models=models,
         prompts=prompts,
         data=data_of(found),
@@ -128,6 +127,20 @@ def build(root: Path, tagged: Tagged, images: Mapping[str, str]) -> Manifest:
         decision=_decided(record),
         created=tagged.created,
     )
+
+
+def content_digest(digests: Mapping[str, str], record: Record, images: Mapping[str, str]) -> str:
+    """Return the digest of what answers users.
+
+    Args:
+        digests: SHA-256 of each input of the commit by path.
+        record: The decision, which names the models.
+        images: Image digests by name.
+    """
+    model_digest = digest({name: one.digest for name, one in models_of(record).items()})
+    prompts = {path: sha for path, sha in digests.items() if path.startswith("prompts/")}
+    serving = digests.get("serving.yaml", "")
+    return digest({"model": model_digest, "prompts": prompts, "serving": serving, "images": dict(images)})
 
 
 def data_of(digests: Mapping[str, str]) -> dict[str, str]:

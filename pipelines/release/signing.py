@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import tempfile
@@ -28,6 +29,21 @@ class Signing(NamedTuple):
     key: Path | None = None
     allowed: str = ""
     is_required: bool = False
+
+
+def private_key(value: str) -> Path:
+    """Return the path of the key that GATEHOUSE_SIGNING_KEY names, or holds itself, as a workflow's secret does.
+
+    The text is laid into a file that only this user reads and that goes with this process.
+    """
+    if "-----BEGIN" not in value:
+        return Path(value)
+    folder = tempfile.TemporaryDirectory(prefix="gatehouse-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "key"
+    path.touch(mode=0o600)
+    path.write_text(value.replace("\r\n", "\n").rstrip("\n") + "\n", encoding="utf-8")
+    return path
 
 
 def sign(data: bytes, signing: Signing) -> bytes | None:

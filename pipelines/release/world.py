@@ -12,6 +12,7 @@ from pipelines.core.records import Record
 from pipelines.release import clock as clocks
 from pipelines.release.clock import Clock
 from pipelines.release.history import Event, History, read_history
+from pipelines.release.looks import Look
 from pipelines.release.manifest import Manifest, read_manifest
 from pipelines.release.plan import Plan
 from pipelines.release.registry import Registry
@@ -51,6 +52,7 @@ class World:
         is_signed_required: Whether an unsigned tag or manifest is refused.
         images: Image digests by name.
         say: Tells people one line.
+        show: Shows people a look at the release, or None where nobody watches.
     """
 
     root: Path
@@ -67,6 +69,7 @@ class World:
     is_signed_required: bool = False
     images: Mapping[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda line: None
+    show: Callable[[Look], None] | None = None
 
     def signing(self, tip: str) -> Signing:
         """Return what is declared about signatures; the branch says who may sign."""

@@ -36,7 +36,13 @@ class Conclusion(NamedTuple):
 
 
 def conclude(
-    api: Api | None, root: Path, repository: Path = Path(), *, remote: str | None = "origin", run_url: str = ""
+    api: Api | None,
+    root: Path,
+    repository: Path = Path(),
+    *,
+    remote: str | None = "origin",
+    run_url: str = "",
+    objects: Mapping[str, Any] | None = None,
 ) -> Conclusion:
     """Record the decision under `root` and set the required status of the commit that it is about.
 
@@ -46,6 +52,7 @@ def conclude(
         repository: The clone whose remote holds the records.
         remote: Its name.
         run_url: The run that judges.
+        objects: On main, what was made, as `handover.objects` says it; by default what a hand-over left here.
 
     Raises:
         ConfigError: There is no decision, or it is not about what was received.
@@ -54,7 +61,7 @@ def conclude(
     # A file of that name in the repository itself is anybody's.
     if root.resolve() != repository.resolve():
         return _of_pull_request(api, read_context(root / FILE), root, repository, remote, run_url)
-    return _of_main(api, root, repository, remote, run_url)
+    return _of_main(api, root, repository, remote, run_url, objects)
 
 
 def broke(api: Api, commit: str, *, run_url: str = "") -> Conclusion:
@@ -111,7 +118,14 @@ def _of_pull_request(
     return _say(api, context.head, verdict, _description(decision), run_url)._replace(recorded=is_recorded)
 
 
-def _of_main(api: Api | None, root: Path, repository: Path, remote: str | None, run_url: str) -> Conclusion:
+def _of_main(
+    api: Api | None,
+    root: Path,
+    repository: Path,
+    remote: str | None,
+    run_url: str,
+    objects: Mapping[str, Any] | None,
+) -> Conclusion:
     decision = _decision(root)
     commit = head_of(repository)[0]
     lock = root / "dvc.lock"
@@ -121,7 +135,7 @@ def _of_main(api: Api | None, root: Path, repository: Path, remote: str | None, 
             "commit": commit,
             "approval": decision.get("approval"),
             "lock": lock.read_text(encoding="utf-8") if lock.is_file() else "",
-            "manifest": _manifest(root),
+            "manifest": _manifest(root) if objects is None else dict(objects),
             "run_url": run_url,
         },
         repository,

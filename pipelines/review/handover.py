@@ -49,10 +49,7 @@ def hand_over(to: Path, root: Path = Path()) -> int:
         raise ConfigError(
             f"--to {to}: is replaced as a whole, so it cannot be the repository; name a folder of its own"
         )
-    text = lock.read_text(encoding="utf-8")
-    with opened(root) as repo:
-        cached = sorted(path for path in hashes(text) if path in cached_paths(repo))
-    objects = manifest(root, text, cached)
+    found = objects(root, lock.read_text(encoding="utf-8"))
     names = sorted({path.relative_to(root).as_posix() for pattern in PATTERNS for path in root.glob(pattern)})
     files: dict[str, str] = {}
     with replacing_folder(to) as new:
@@ -63,8 +60,23 @@ def hand_over(to: Path, root: Path = Path()) -> int:
             shutil.copyfile(root / name, new / name)
             files[name] = sha256(new / name)
         known = {"schema_version": 1, **_commits(root), "files": files}
-        write_json(new / "manifest.json", {**known, "objects": {name: one._asdict() for name, one in objects.items()}})
+        write_json(new / "manifest.json", {**known, "objects": found})
     return len(files)
+
+
+def objects(root: Path, lock: str) -> dict[str, Any]:
+    """Return every file of every output that DVC keeps, by path: its SHA-256, size and MD5.
+
+    Args:
+        root: The repository, reproduced.
+        lock: Text of its `dvc.lock`.
+
+    Raises:
+        ConfigError: An output is not the one that the lock names.
+    """
+    with opened(root) as repo:
+        cached = sorted(path for path in hashes(lock) if path in cached_paths(repo))
+    return {name: one._asdict() for name, one in manifest(root, lock, cached).items()}
 
 
 def _commits(root: Path) -> dict[str, str]:

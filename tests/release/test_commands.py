@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.release.state import history_path
 from tests.release.scripted import FILE
 from tests.release.site import IDENTITY, Site
 
@@ -43,19 +44,43 @@ def test_a_release_that_is_taken_back_ends_with_3_and_the_reason(site: Site) -> 
     code, said, failure = run(site, "release", "--tag", "v1.1.0", *TARGET)
     assert (code, failure) == (3, "exit code 3\n")
     assert said.splitlines()[-2].startswith("Roll back v1.1.0 at A/B test: error_rate 0.300")
-    assert said.splitlines()[-1] == "result=rolled_back"
+    why = history_path("production", site.state().rollout_id)
+    assert said.splitlines()[-1].startswith(f"next: {why} holds the evidence; release a changed version, or let this")
 
 
 def test_a_rollout_is_held_let_go_and_taken_back_by_a_person(site: Site) -> None:
     assert run(site, "release", "--tag", "v1.1.0", "--once", *TARGET)[0] == 0
-    assert run(site, "hold", "--why", "lunch", *TARGET)[:2] == (0, "Hold v1.1.0 at 0 % of traffic: lunch\nheld\n")
+    code, said, _ = run(site, "hold", "--why", "lunch", *TARGET)
+    assert (code, said.splitlines()[:2]) == (0, ["Hold v1.1.0 at 0 % of traffic: lunch", "held"])
+    assert said.splitlines()[-1].endswith(" --release --why ... lets v1.1.0 go on")
     code, said, _ = run(site, "reconcile", *TARGET)
     assert (code, said.startswith("v1.1.0: held by rita since ")) == (4, True)
+    assert run(site, "reconcile", "--once", *TARGET)[0] == 0, "what a person holds is no failure of every tenth minute"
     assert run(site, "hold", "--release", "--why", "back", *TARGET)[0] == 0
     code, said, _ = run(site, "rollback", "--why", "changed our mind", *TARGET)
     assert (code, said.splitlines()[0]) == (0, "Roll back v1.1.0: changed our mind")
     code, _, failure = run(site, "rollback", "--why", "again", *TARGET)
     assert (code, failure.splitlines()[0][:42]) == (3, "error: v1.1.0 was rolled back already, and")
+
+
+def test_a_run_that_may_touch_staging_alone_leaves_production_to_another(site: Site) -> None:
+    code, said, _ = run(site, "release", "--tag", "v1.1.0", "--until=staging", *TARGET)
+    assert (code, said.splitlines()[-2]) == (0, "v1.1.0 passed staging; production is next")
+    assert set(site.file.read()["deployed"]) == {"staging/stable", "production/stable"}
+    assert (site.state().step, site.file.read()["weights"]) == ("deploy", [])
+    code, said, _ = run(site, "release", "--tag", "v1.1.0", "--minutes", "0.01", *TARGET)
+    assert (code, said.splitlines()[-2]) == (0, "waiting: v1.1.0 to be ready in production")
+    code, said, _ = run(site, "release", "--tag", "v1.1.0", "--until=staging", *TARGET)
+    assert said.splitlines()[-2] == "v1.1.0 passed staging; production is next"
+    assert run(site, "release", "--tag", "v1.1.0", "--minutes", "60", *TARGET)[0] == 0
+    assert site.state().step == "idle"
+
+
+def test_no_minutes_and_no_target_are_refused_in_one_line(site: Site) -> None:
+    code, _, failure = run(site, "rollback", "--why", "x", "--minutes=-1", *TARGET)
+    assert (code, failure.splitlines()[0]) == (2, "error: --minutes: -1 is no time to wait; give 0 or more")
+    code, _, failure = run(site, "reconcile", "--target=")
+    assert (code, failure.startswith("error: --target: is empty; name where it runs")) == (2, True)
 
 
 def test_the_next_version_is_tagged_and_pushed(site: Site) -> None:

@@ -129,6 +129,10 @@ class Api:
         """Remove what stands at the path; raises as `get` does."""
         return self._json("DELETE", self._url(path), body, repeatable=True)
 
+    def send_file(self, url: str, data: bytes) -> Any:
+        """Send bytes to a whole address that was found to be GitHub's own; raises as `get` does."""
+        return self._json("POST", url, data, repeatable=False)
+
     def login(self) -> str:
         """Return whose token it is; an App's, GITHUB_TOKEN too, can only ask the GraphQL API; raises as `get` does."""
         url = f"{self.base_url.removesuffix('/v3')}/graphql"
@@ -198,11 +202,11 @@ class Api:
     def _once(self, method: str, url: str, body: Any) -> Reply:
         headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28",
                    "User-Agent": "gatehouse"}  # fmt: skip
-        if self._is_home(url):
+        is_file = isinstance(body, bytes)
+        if self._is_home(url) or is_file:  # where files go, `uploads` has looked at
             headers["Authorization"] = f"Bearer {self.token}"
-        data = None if body is None else json.dumps(body).encode("ascii")
-        if data is not None:
-            headers["Content-Type"] = "application/json"
+        data = body if is_file or body is None else json.dumps(body).encode("ascii")
+        headers |= {"Content-Type": f"application/{'octet-stream' if is_file else 'json'}"} if data is not None else {}
         # The scheme is https, or http to this machine: __init__ and _follow hold that.
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310
         try:

@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from pipelines.core.errors import one_line
-from pipelines.release import clock
+from pipelines.release import clock, showing
 from pipelines.release.deciding import Situation, decide
 from pipelines.release.plan import Plan, Stage
 from pipelines.release.state import Pause, Release
@@ -49,6 +49,7 @@ def watch(seen: Seen, plan: Plan, stage: Stage, following: int) -> Change | Wait
     """
     measured = _measure(seen, plan, stage)
     name = str(measured.verdict["name"])
+    showing.judged(seen, plan, stage, measured.counters, measured.verdict)
     situation = _situation(seen, plan, stage, name)
     decided = decide(name, situation)
     told = {

@@ -1,0 +1,117 @@
+"""Tell whoever watches where a running release is, after each look and each change; nothing here can stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.core.errors import GatehouseError
+from pipelines.release import clock, forecast_text
+from pipelines.release.history import ENDS
+from pipelines.release.looks import Look, Progress, Rung, Told, told
+from pipelines.release.plan import Plan, Stage
+from pipelines.release.state import State
+from pipelines.release.world import Change, Seen
+
+BEFORE_STAGES = ("staging", "smoke", "deploy")
+
+
+def judged(
+    seen: Seen, plan: Plan, stage: Stage, counters: Mapping[str, Any] | None, verdict: Mapping[str, Any]
+) -> None:
+    """Show what a look at a stage's counters said."""
+    if seen.world.show is None:
+        return
+    found = _look(seen, seen.state, plan, seen.state.step, told(verdict, counters, stage.as_json()))
+    seen.world.show(found._replace(stage=stage.name, most_s=stage.max_duration_s))
+
+
+def began(seen: Seen) -> None:
+    """Tell what a rollout will ask for, before anything of it is touched; a first release asks for no traffic."""
+    plan = _plan(seen) if seen.state.candidate and seen.state.stable else None
+    if plan is not None and plan.rollout is not None:
+        for line in forecast_text.lines(plan.rollout, plan.test, plan.run):
+            seen.world.say(line)
+
+
+def waiting(seen: Seen, why: str) -> None:
+    """Show what a step waits for, and what the target says it is doing meanwhile."""
+    show = seen.world.show
+    if show is None or seen.state.candidate is None:
+        return
+    plan = _plan(seen)
+    if plan is not None:
+        said = str(getattr(seen.world.target, "doing", ""))  # a target need not say anything
+        doing = f" ({said})" if said else ""
+        most_s = plan.ready_within_s if seen.state.step in BEFORE_STAGES else None
+        show(_look(seen, seen.state, plan, seen.state.step)._replace(waiting=f"{why}{doing}", most_s=most_s))
+
+
+def moved(seen: Seen, change: Change) -> None:
+    """Show where a release is after a change that was written."""
+    show = seen.world.show
+    if show is None or seen.state.candidate is None:
+        return
+    plan = _plan(seen)
+    if plan is not None:
+        show(_look(seen, change.state, plan, change.event.step, ended=change.event.action)._replace(elapsed_s=0.0))
+
+
+def _plan(seen: Seen) -> Plan | None:
+    """Return the plan, or nothing where it cannot be read: what is shown never stops a release."""
+    try:
+        return seen.plan()
+    except GatehouseError:
+        return None
+
+
+def _look(seen: Seen, state: State, plan: Plan, step: str, told: Told | None = None, ended: str = "") -> Look:
+    ladder = _ladder(plan, is_first=seen.state.stable is None)
+    events = seen.history.of_attempt(state.attempt) if seen.history else []
+    is_back = "rollback" in (state.step, ended) or ended == "rolled_back"
+    if is_back:
+        step = next((event.step for event in reversed(events) if event.action == "rollback"), step)
+    place = _place(ladder, step if is_back or ended in ENDS else state.step, state.stage, plan)
+    if ended == "released":
+        place = len(ladder)
+    return Look(
+        tag=seen.candidate.tag,
+        instead=seen.state.stable.tag if seen.state.stable and seen.state.stable.tag != seen.candidate.tag else "",
+        rungs=tuple(Rung(name, _progress(at, place, is_back)) for at, name in enumerate(ladder)),
+        stage=ladder[place] if 0 <= place < len(ladder) else state.step,
+        weight=state.weight,
+        told=told,
+        total_s=max(0.0, seen.now - clock.read(events[0].at)) if events else 0.0,
+        elapsed_s=seen.elapsed_s,
+        blind_s=max(0.0, seen.now - clock.read(state.blind_since)) if state.blind_since else 0.0,
+        held=f"{state.pause.by}: {state.pause.why}" if state.pause else "",
+    )
+
+
+def _ladder(plan: Plan, *, is_first: bool) -> list[str]:
+    """Return every step that people know by name; a first release meets no traffic that could be compared."""
+    if is_first:
+        return [*BEFORE_STAGES, "champion"]
+    return [
+        *BEFORE_STAGES,
+        *([plan.ab_test.name] if plan.ab_test else []),
+        *(one.name for one in plan.stages),
+        "champion",
+    ]
+
+
+def _place(ladder: list[str], step: str, stage: int, plan: Plan) -> int:
+    """Return which rung a step is; -1 before the first."""
+    if step in BEFORE_STAGES:
+        return BEFORE_STAGES.index(step)
+    if step == "ab_test":
+        return len(BEFORE_STAGES)
+    if step == "canary":
+        return min(len(BEFORE_STAGES) + bool(plan.ab_test) + stage, len(ladder) - 1)
+    return len(ladder) - 1 if step == "finalise" else -1
+
+
+def _progress(at: int, place: int, is_back: bool) -> Progress:
+    if at == place:
+        return "failed" if is_back else "now"
+    return "done" if at < place else "next"
