@@ -1,4 +1,4 @@
-"""The document that says how traffic is split between stable and candidate: a release writes it, the gateway reads it."""
+"""The document that says how traffic is split: a release writes it, the gateway reads it."""
 
 from __future__ import annotations
 
