@@ -163,7 +163,7 @@ def disagreements() -> float:
             )
             ratings = ((0.0, float((given - happy)[run, look])), (1.0, float(happy[run, look])))
             arm = Arm(requests=(look + 1.0) * EVERY, ratings=ratings, **events)
-            found = verdict(Counters((Epoch(10, arm),)), 0, rollout, elapsed_s=0)
+            found = verdict(Counters((Epoch(10, arm),)), 0, rollout)
             n_wrong += (found.verdict == "rollback") != bool(expected[run, look])
     return float(n_wrong)
 
@@ -192,7 +192,7 @@ def speed() -> Iterator[Figure]:
     stage, times = len(rollout.stages) - 2, []
     for _ in range(60):
         start = time.process_time()
-        verdict(counters, stage, rollout, elapsed_s=1)
+        verdict(counters, stage, rollout)
         times.append((time.process_time() - start) * 1000)
     n_checks = round(math.exp(bars(rollout).fail) * rollout.alpha)
     yield Figure(f"one verdict on {n_checks} checks and four epochs, median ms", 5.0, float(np.median(times)), {})

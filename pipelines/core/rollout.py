@@ -117,6 +117,8 @@ class Rollout(Declared):
     requests_per_minute: Annotated[float, Field(gt=0, description="Usual traffic, both sides together.")]
     max_requests_per_user: Count = Field(default=20, description="More of one user are not counted: they are alike.")
     max_unknown_s: Seconds = Field(default=300, description="Longest time without counters before a rollback.")
+    look_every_s: Seconds = Field(default=30, description="Between two looks at the counters; no stage is shorter.")
+    ready_within_s: Seconds = Field(default=600, description="Longest time until a deployment answers.")
     on_insufficient: Insufficient = "rollback"
     gates: CanaryGates
     stages: tuple[CanaryStage, ...] = Field(min_length=1)
@@ -127,6 +129,14 @@ class Rollout(Declared):
             if after.weight <= before.weight:
                 message = f"must be above {before.weight:g}, the weight of the stage before, found {after.weight:g}"
                 raise Misplaced(message, "stages", index, "weight")
+        return self
+
+    @model_validator(mode="after")
+    def _looked_at_in_time(self) -> Rollout:
+        shortest = min(stage.max_duration_s for stage in self.stages)
+        if self.look_every_s > shortest:
+            message = f"must be at most {shortest:g}, the shortest max_duration_s, found {self.look_every_s:g}"
+            raise Misplaced(message, "look_every_s")
         return self
 
     @model_validator(mode="after")

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipelines.core.rollout import AbMetric, AbRun, AbTest
-from pipelines.core.stats.intervals import Bell
 from pipelines.core.stats.multiple import holm
 from pipelines.release.canary import Word
 from pipelines.release.counters import MOST
 from pipelines.release.sample_ratio import Split
 from pipelines.release.sample_ratio import p_value as p_of_split
 from pipelines.release.sequences import Moments, difference, half_width, p_value, tuning
+from pipelines.release.student import two_sided_p
 
 # Range of what a user's mean can be; None where it has no upper end.
 RANGES: dict[str, tuple[float, float] | None] = {
@@ -83,17 +83,15 @@ class AbVerdict(NamedTuple):
         reasons: One sentence each.
         comparisons: The primary metric first; only those with enough outcomes.
         sample_ratio_p: p-value that users were split as declared, valid at every look.
-        is_inconclusive: Time ran out.
     """
 
     verdict: Word
     reasons: tuple[str, ...]
     comparisons: tuple[Comparison, ...] = ()
     sample_ratio_p: float = 1.0
-    is_inconclusive: bool = False
 
 
-def verdict(outcomes: Mapping[str, Pair], users: Split, test: AbTest, run: AbRun, *, elapsed_s: float) -> AbVerdict:
+def verdict(outcomes: Mapping[str, Pair], users: Split, test: AbTest, run: AbRun) -> AbVerdict:
     """Decide an A/B test.
 
     Args:
@@ -101,10 +99,9 @@ def verdict(outcomes: Mapping[str, Pair], users: Split, test: AbTest, run: AbRun
         users: Users (or requests, where these are the unit) that were admitted to each side, with the declared share.
         test: What is compared.
         run: How the target runs it.
-        elapsed_s: Seconds since it began.
     """
     if problem := _problem(outcomes, users):
-        return _out_of_time(AbVerdict("invalid", (problem,)), run, elapsed_s)
+        return AbVerdict("invalid", (problem,))
     p_split = p_of_split([users], 1)
     metrics = (test.primary, *test.secondaries)
     found = [_compared(metric, outcomes, test, run) for metric in metrics]
@@ -112,9 +109,9 @@ def verdict(outcomes: Mapping[str, Pair], users: Split, test: AbTest, run: AbRun
     shown = (*([primary] if primary else []), *secondaries)
     if p_split <= test.sample_ratio_alpha:
         reason = f"the split is not the declared one (p = {p_split:.2g}); the sides cannot be compared"
-        return _out_of_time(AbVerdict("invalid", (reason,), shown, p_split), run, elapsed_s)
+        return AbVerdict("invalid", (reason,), shown, p_split)
     word, reasons = _decide(primary, secondaries, test, run)
-    return _out_of_time(AbVerdict(word, reasons, shown, p_split), run, elapsed_s)
+    return AbVerdict(word, reasons, shown, p_split)
 
 
 def _decide(
@@ -170,10 +167,10 @@ def welch(pair: Pair, sign: float = 1.0) -> tuple[float, float]:
     error = math.sqrt(sum(parts))
     if not error > 0:
         return math.nan, math.nan
-    degrees = sum(parts) ** 2 / sum(part**2 / (arm.n - 1) for part, arm in zip(parts, pair, strict=True))
-    gain = sign * (pair.candidate.mean - pair.stable.mean)
-    bell = Bell(gain, error, degrees)
-    return gain / error, min(1.0, 2 * min(bell.p_at_least(0.0), bell.p_at_most(0.0)))
+    shares = [part / sum(parts) for part in parts]
+    degrees = 1 / sum(share**2 / (arm.n - 1) for share, arm in zip(shares, pair, strict=True))
+    t = sign * (pair.candidate.mean - pair.stable.mean) / error
+    return t, two_sided_p(t, degrees)
 
 
 def cohens_d(pair: Pair, sign: float = 1.0) -> float:
@@ -193,13 +190,6 @@ def _problem(outcomes: Mapping[str, Pair], users: Split) -> str:
             if arm.total * arm.total > arm.n * arm.squares * (1 + 1e-9) + 1e-12:
                 return f"{name}: no {arm.n:g} outcomes of the {side} have such sums"
     return ""
-
-
-def _out_of_time(found: AbVerdict, run: AbRun, elapsed_s: float) -> AbVerdict:
-    if found.verdict not in ("hold", "invalid") or elapsed_s < run.max_duration_s:
-        return found
-    reason = f"inconclusive after {elapsed_s:.0f} s of at most {run.max_duration_s:g} s"
-    return found._replace(verdict=run.on_insufficient, reasons=(reason, *found.reasons), is_inconclusive=True)
 
 
 def describe(one: Comparison) -> str:

@@ -15,7 +15,8 @@ from pipelines.release.counters import Counters
 from pipelines.release.evidence import log_sum
 from pipelines.release.sample_ratio import Split, p_value
 
-Word = Literal["advance", "rollback", "hold", "unknown", "invalid"]
+Word = Literal["advance", "rollback", "hold", "invalid"]
+AB_TEST: Literal["ab_test"] = "ab_test"
 UNITS = {"ttft_p95_ms": "streams", "rating": "ratings"}
 
 
@@ -23,14 +24,13 @@ class Verdict(NamedTuple):
     """What to do, and why.
 
     Attributes:
-        verdict: `advance` to the next stage; `rollback`; `hold`: go on as it is; `unknown`: the counters cannot be
-            read, go on as it is; `invalid`: they cannot be trusted, so neither advance nor believe a comparison.
+        verdict: `advance` to the next stage; `rollback`; `hold`: go on as it is; `invalid`: the counters cannot be
+            trusted, so neither advance nor believe a comparison. Time decides nothing here (deciding.py).
         reasons: One sentence each, the weightiest first.
         checks: Every limit and every comparison with stable.
         n_requests: Candidate requests in this stage.
         n_total: Candidate requests in the whole rollout.
         sample_ratio_p: p-value that users were split as declared, valid at every look.
-        is_inconclusive: A rollback (or a hold for a person) because time ran out, not because anything failed.
         requests_to_decide: Further candidate requests until this stage is decided, if all goes on in the same shares.
     """
 
@@ -40,53 +40,46 @@ class Verdict(NamedTuple):
     n_requests: float = 0
     n_total: float = 0
     sample_ratio_p: float = 1.0
-    is_inconclusive: bool = False
     requests_to_decide: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values; what is infinite is None."""
-        checks = [{name: _plain(value) for name, value in check._asdict().items()} for check in self.checks]
-        found = {name: _plain(value) for name, value in self._asdict().items()}
-        return found | {"reasons": list(self.reasons), "checks": checks}
+        return plain(self) | {"reasons": list(self.reasons), "checks": [plain(check) for check in self.checks]}
 
 
-def verdict(
-    counters: Counters | None, stage: int, rollout: Rollout, *, elapsed_s: float, unknown_s: float = 0.0
-) -> Verdict:
+def verdict(counters: Counters, stage: int | None, rollout: Rollout) -> Verdict:
     """Decide about the stage that is in force.
 
-    In this order: counters that cannot be read or cannot be true; harm; a split that is not the declared one; enough
-    requests without harm, or proof, as the stage requires; time that is up. The probability that a candidate which
-    keeps every limit is ever rolled back for harm is at most alpha over all stages and looks, and so is the probability
-    that one which misses a limit is ever taken for proven.
+    In this order: counters that cannot be true; harm; a split that is not the declared one; enough requests without
+    harm, or proof, as the stage requires. The probability that a candidate which keeps every limit is ever rolled back
+    for harm is at most alpha over all stages and looks, and so is the probability that one which misses a limit is ever
+    taken for proven.
 
     Args:
-        counters: Everything counted since the rollout began; None if the source cannot be reached.
-        stage: Index into the rollout's stages.
+        counters: Everything counted since the rollout began.
+        stage: Index into the rollout's stages; None during the A/B test before them, which nothing here lets advance.
         rollout: Stages, gates and levels, as declared.
-        elapsed_s: Seconds in this stage.
-        unknown_s: Seconds since the counters could last be read.
     """
-    at = rollout.stages[stage]
-    if counters is None:
-        return _unknown(rollout, unknown_s)
     if problems := counters.problems():
-        return _out_of_time(Verdict("invalid", tuple(problems[:5])), at, rollout, elapsed_s)
+        return Verdict("invalid", tuple(problems[:5]))
     try:
         checks = tuple(check_all(counters, rollout))
     except ValueError as error:
-        return _out_of_time(Verdict("invalid", (str(error),)), at, rollout, elapsed_s)
+        return Verdict("invalid", (str(error),))
     splits = [Split(epoch.candidate.users, epoch.stable.users, epoch.weight / 100) for epoch in counters.epochs]
-    p_split = p_value(splits, len(rollout.stages))
-    n, n_total = counters.at(at.weight).candidate.requests, counters.candidate().requests
+    # An A/B test comes before every other epoch, so whether there is one is known from the first look on.
+    has_test = any(epoch.stage == AB_TEST for epoch in counters.epochs)
+    p_split = p_value(splits, len(rollout.stages) + has_test)
+    at = None if stage is None else rollout.stages[stage]
+    here = counters.at(math.nan, AB_TEST) if at is None else counters.at(at.weight, f"canary-{(stage or 0) + 1}")
+    n, n_total = here.candidate.requests, counters.candidate().requests
     word, reasons = _decide(checks, n, p_split, at, rollout)
-    more = _requests_to_decide(checks, n, at) if word == "hold" else None
-    found = Verdict(word, tuple(reasons), checks, n, n_total, p_split, requests_to_decide=more)
-    return _out_of_time(found, at, rollout, elapsed_s)
+    more = _requests_to_decide(checks, n, at) if word == "hold" and at is not None else None
+    return Verdict(word, tuple(reasons), checks, n, n_total, p_split, more)
 
 
 def _decide(
-    checks: tuple[Check, ...], n: float, p_split: float, at: CanaryStage, rollout: Rollout
+    checks: tuple[Check, ...], n: float, p_split: float, at: CanaryStage | None, rollout: Rollout
 ) -> tuple[Word, list[str]]:
     is_split_wrong = p_split <= rollout.sample_ratio_alpha
     split = f"users are not split as the weights say (p = {p_split:.2g}); comparisons with stable cannot be trusted"
@@ -100,6 +93,8 @@ def _decide(
         ]
     if is_split_wrong:
         return "invalid", [split]
+    if at is None:
+        return "hold", []
     reasons = []
     if n < at.min_requests:
         reasons.append(f"{n:g} of {at.min_requests} requests in this stage")
@@ -123,20 +118,6 @@ def is_harmful(log_e_values: list[float], n_checks: int, alpha: float) -> bool:
         alpha: Most false rollbacks.
     """
     return bool(log_e_values) and log_sum(log_e_values) - math.log(n_checks) >= -math.log(alpha)
-
-
-def _unknown(rollout: Rollout, unknown_s: float) -> Verdict:
-    if unknown_s >= rollout.max_unknown_s:
-        reason = f"no counters for {unknown_s:.0f} s, and {rollout.max_unknown_s:g} s is the longest that is waited"
-        return Verdict("rollback", (reason,), is_inconclusive=True)
-    return Verdict("unknown", (f"no counters for {unknown_s:.0f} s of at most {rollout.max_unknown_s:g} s",))
-
-
-def _out_of_time(found: Verdict, at: CanaryStage, rollout: Rollout, elapsed_s: float) -> Verdict:
-    if found.verdict not in ("hold", "invalid") or elapsed_s < at.max_duration_s:
-        return found
-    reason = f"inconclusive after {elapsed_s:.0f} s of at most {at.max_duration_s:g} s"
-    return found._replace(verdict=rollout.on_insufficient, reasons=(reason, *found.reasons), is_inconclusive=True)
 
 
 def _requests_to_decide(checks: tuple[Check, ...], n: float, at: CanaryStage) -> int | None:
@@ -171,5 +152,12 @@ def _shown(check: Check, value: float) -> str:
     return f"{value:.2f}" if check.gate == "rating" else f"{value:.2%}"
 
 
+def plain(values: NamedTuple) -> dict[str, Any]:
+    """Return a named tuple as plain values: nine digits of a number, which any machine agrees to; None if infinite."""
+    return {name: _plain(value) for name, value in values._asdict().items()}
+
+
 def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if math.isfinite(value) else None
+    return value

@@ -168,12 +168,12 @@ def of_values(value: Any) -> Counters:
     Raises:
         ValueError: They are of another shape; likewise TypeError and KeyError.
     """
-    _only(value, {"epochs"})
+    only(value, {"epochs"})
     return Counters(tuple(_epoch(epoch) for epoch in value["epochs"]))
 
 
 def _epoch(value: Any) -> Epoch:
-    _only(value, {"weight", "candidate", "stable", "stage"})
+    only(value, {"weight", "candidate", "stable", "stage"})
     stage = value.get("stage", "")
     if not isinstance(stage, str):
         raise TypeError(f"the name of a stage is needed, found {type(stage).__name__}")
@@ -181,7 +181,7 @@ def _epoch(value: Any) -> Epoch:
 
 
 def _arm(value: Any) -> Arm:
-    _only(value, {field.name for field in fields(Arm)})
+    only(value, {field.name for field in fields(Arm)})
     values: dict[str, Any] = {name: (_levels if name in PER_LEVEL else number)(part) for name, part in value.items()}
     return Arm(**values)
 
@@ -204,7 +204,8 @@ def number(value: Any) -> float:
     return value
 
 
-def _only(value: Any, names: set[str]) -> None:
+def only(value: Any, names: set[str]) -> None:
+    """Refuse what is no object of these keys; raises TypeError or ValueError."""
     if not isinstance(value, dict):
         raise TypeError(f"an object is needed, found {type(value).__name__}")
     if unknown := sorted(set(value) - names):

@@ -42,6 +42,11 @@ def problems(root: Path) -> list[str]:
     return list(map(str, sorted(found, key=lambda problem: problem.line or 0)))
 
 
+def unreachable(gates: Gates, source: Source) -> list[Problem]:
+    """Return what is wrong with stages and A/B test whatever `serving.yaml` says."""
+    return sorted(_problems(gates, source, None), key=lambda problem: problem.line or 0)
+
+
 def _histograms(root: Path) -> MetricsSettings | None:
     try:
         serving, _ = check(parse(root / "serving.yaml", "serving.yaml"), Serving)

@@ -160,15 +160,18 @@ def required_requests(rollout: Rollout) -> list[Required]:
     return found
 
 
-def expected_stages(rollout: Rollout, *, requests_per_minute: float, health: float = 0.2) -> list[StageForecast]:
+def expected_stages(
+    rollout: Rollout, *, requests_per_minute: float, health: float = 0.2, before: int = 0
+) -> list[StageForecast]:
     """Return how long each stage will take for a healthy candidate; evidence of earlier stages counts.
 
     Args:
         rollout: Stages and gates.
         requests_per_minute: Current traffic, both sides together.
         health: Its true rates, as a share of the limits.
+        before: Candidate requests that an A/B test before the first stage brings.
     """
-    at, total, found = bars(rollout), 0, []
+    at, total, found = bars(rollout), before, list[StageForecast]()
     medians = [
         course(limit_of(rule) * health, limit_of(rule), at).median
         for rule in rollout.gates.rules().values()

@@ -46,6 +46,7 @@ class Stage:
         max_duration_s: After so long without a verdict `on_insufficient` decides, seconds.
         rules: What else the judge needs, plain values.
         kind: `canary` or `ab_test`.
+        on_insufficient: What becomes of it when its time is over; None: what the plan says.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Stage:
     max_duration_s: float
     rules: Mapping[str, Any] = field(default_factory=dict)
     kind: Literal["canary", "ab_test"] = "canary"
+    on_insufficient: Literal["rollback", "hold"] | None = None
 
     def key(self, index: int) -> str:
         """Return the name that counters know it by: `ab_test`, or `canary-1` for the first canary stage (index 0)."""

@@ -27,7 +27,7 @@ TEST = declared()
 def decided(pair: Pair, test: AbTest = TEST, more: dict[str, Pair] | None = None, **given: Any) -> AbVerdict:
     assert test.local is not None
     users = given.pop("users", Split(pair.candidate.n, pair.stable.n, 0.5))
-    return verdict({test.primary.metric: pair, **(more or {})}, users, test, test.local, **{"elapsed_s": 1.0, **given})
+    return verdict({test.primary.metric: pair, **(more or {})}, users, test, test.local)
 
 
 def rates(n: int, candidate: float, stable: float) -> Pair:
@@ -142,11 +142,6 @@ def test_secondaries_can_only_harm_and_are_adjusted_for_their_number() -> None:
 def test_a_wrong_split_is_invalid_whatever_was_measured() -> None:
     found = decided(rates(2000, 0.9, 0.8), users=Split(3000, 2000, 0.5))
     assert found.verdict == "invalid"
-
-
-def test_time_that_is_up_is_inconclusive() -> None:
-    found = decided(rates(100, 0.8, 0.8), elapsed_s=600)
-    assert (found.verdict, found.is_inconclusive) == ("rollback", True)
 
 
 odd = st.one_of(st.floats(), st.integers(-5, 10**9), st.just(1e200))

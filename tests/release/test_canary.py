@@ -38,11 +38,11 @@ def counted(errors: float, n: float, *, weight: float = 10, **arm: Any) -> Count
     return Counters((Epoch(weight, Arm(requests=n, errors=errors, users=n, **arm), Arm(requests=other, users=other)),))
 
 
-def decided(counters: Counters | None, stage: int = 0, rules: Rollout = ERRORS, **more: Any) -> Verdict:
-    return verdict(counters, stage, rules, **{"elapsed_s": 1.0, **more})
+def decided(counters: Counters, stage: int | None = 0, rules: Rollout = ERRORS) -> Verdict:
+    return verdict(counters, stage, rules)
 
 
-# --- the five words -------------------------------------------------------------------------------------------
+# --- the four words -------------------------------------------------------------------------------------------
 
 
 def test_enough_requests_without_harm_advance_and_one_less_holds() -> None:
@@ -80,29 +80,27 @@ def test_harm_rolls_back_at_the_edge_and_not_one_error_before_even_without_enoug
         assert decided(counted(fewest, n)).verdict == "rollback"
         assert decided(counted(fewest - 1, n)).verdict == "hold"
     found = decided(counted(fewest, n))
-    assert not found.is_inconclusive
     assert found.checks[0].status == "failed"
     assert found.reasons[0].startswith(f"error_rate: {fewest} of 40 requests ({fewest / 40:.2%}), ")
 
 
-def test_no_counters_are_unknown_until_they_are_missing_for_too_long() -> None:
-    assert decided(None, unknown_s=59.9).verdict == "unknown"
-    found = decided(None, unknown_s=60)
-    assert (found.verdict, found.is_inconclusive) == ("rollback", True)
+def test_during_an_ab_test_harm_and_a_wrong_split_are_found_and_nothing_advances() -> None:
+    def tested(errors: float, n: float, other: float) -> Verdict:
+        arms = Arm(requests=n, errors=errors, users=n), Arm(requests=other, users=other)
+        return decided(Counters((Epoch(50, *arms, "ab_test"),)), None)
+
+    fine = tested(0, 1000, 1000)
+    assert (fine.verdict, fine.reasons, fine.n_requests, fine.requests_to_decide) == ("hold", (), 1000, None)
+    assert tested(12, 40, 40).verdict == "rollback"
+    assert tested(0, 1000, 500).verdict == "invalid"
 
 
-@pytest.mark.parametrize("on_insufficient", ["rollback", "hold"])
-def test_time_that_is_up_is_inconclusive_and_never_failed(on_insufficient: str) -> None:
-    rules = rollout({"error_rate": {"ceiling": 0.05}}, on_insufficient=on_insufficient)
-    assert decided(counted(0, 49), 0, rules, elapsed_s=599.9).is_inconclusive is False
-    found = decided(counted(0, 49), 0, rules, elapsed_s=600)
-    assert (found.verdict, found.is_inconclusive) == (on_insufficient, True)
-    assert found.reasons[0] == "inconclusive after 600 s of at most 600 s"
-    assert all(check.status != "failed" for check in found.checks)
-
-
-def test_a_decision_in_time_is_no_less_one_after_it() -> None:
-    assert decided(counted(0, 50), elapsed_s=6000).verdict == "advance"
+def test_requests_of_the_ab_test_are_none_of_a_stage_of_its_weight() -> None:
+    test = Epoch(50, Arm(requests=400, users=400), Arm(requests=400, users=400), "ab_test")
+    stage = Epoch(50, Arm(requests=99, users=99), Arm(requests=99, users=99), "canary-2")
+    found = decided(Counters((test, stage)), 1)
+    assert (found.verdict, found.reasons) == ("hold", ("99 of 100 requests in this stage",))
+    assert (found.n_requests, found.n_total, found.checks[0].n) == (99, 499, 499)
 
 
 def test_no_traffic_holds_and_says_how_much_is_missing() -> None:
@@ -116,7 +114,6 @@ def test_users_that_are_split_otherwise_make_comparisons_invalid() -> None:
     found = decided(wrong)
     assert found.verdict == "invalid"
     assert found.sample_ratio_p <= 0.01
-    assert decided(wrong, elapsed_s=600).verdict == "rollback"
 
 
 def test_a_wrong_split_spoils_comparisons_and_not_what_the_candidate_does_by_itself() -> None:
@@ -219,6 +216,14 @@ def test_no_counters_make_it_raise_and_none_that_are_odd_advance(epochs: tuple[E
     if counters.problems():
         assert found.verdict == "invalid"
     json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_a_verdict_is_plain_json_with_nine_digits_and_nothing_infinite() -> None:
+    found = decided(counted(1, 3)).as_json()
+    check = found["checks"][0]
+    assert (found["verdict"], check["value"], decided(Counters()).as_json()["checks"][0]["value"]) == (
+        "hold", 0.333333333, None,
+    )  # fmt: skip
 
 
 sane = st.integers(0, 3000).flatmap(

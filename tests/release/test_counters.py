@@ -26,13 +26,8 @@ def test_a_stage_is_told_apart_from_another_of_the_same_weight() -> None:
     one = Counters().grown(50, Arm(requests=7), Arm(), "ab_test").grown(50, Arm(requests=2), Arm(), "canary-4")
     assert [epoch.stage for epoch in one.epochs] == ["ab_test", "canary-4"]
     assert (one.at(50, "canary-4").candidate.requests, one.at(50, "canary-3").candidate.requests) == (2, 0)
-    assert (
-        one.candidate().requests,
-        Counters((Epoch(50, Arm(requests=3)),)).at(50, "canary-4").candidate.requests,
-    ) == (
-        9,
-        3,
-    )
+    unnamed = Counters((Epoch(50, Arm(requests=3)),))
+    assert (one.candidate().requests, unnamed.at(50, "canary-4").candidate.requests) == (9, 3)
 
 
 def test_more_of_the_weight_in_force_joins_its_epoch_and_another_weight_opens_one() -> None:

@@ -110,7 +110,7 @@ def _situation(seen: Seen, plan: Plan, stage: Stage, name: str) -> Situation:
     state = seen.state
     return Situation(
         seen.elapsed_s, _blind_s(seen), plan.look_every_s,
-        stage.max_duration_s, plan.max_unknown_s, plan.on_insufficient,
+        stage.max_duration_s, plan.max_unknown_s, stage.on_insufficient or plan.on_insufficient,
         state.pause is not None, name != "advance" or seen.world.target.split()[:3] == _wanted(seen, stage)[:3],
     )  # fmt: skip
 
