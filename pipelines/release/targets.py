@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Slot = Literal["stable", "candidate"]
 
 # Name of a target: the module and the function that builds it.
-KNOWN: dict[str, str] = {}
+KNOWN: dict[str, str] = {"kubernetes": "pipelines.release.kubernetes.cluster:build"}
 NO_TERMS: Mapping[str, Any] = {}
 
 

@@ -50,7 +50,7 @@ class Access(NamedTuple):
 def find(environment: Mapping[str, str] = os.environ, account: Path = ACCOUNT) -> Access:
     """Return how the API is reached from here.
 
-    Asked in this order: the text in GATEHOUSE_KUBECONFIG, the file in KUBECONFIG, the pod's own account, ~/.kube/config.
+    In this order: the text in GATEHOUSE_KUBECONFIG, the file in KUBECONFIG, the pod's own account, ~/.kube/config.
 
     Raises:
         ConfigError: There is none of them, or it is broken.

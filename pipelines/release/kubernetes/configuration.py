@@ -165,8 +165,8 @@ def _prompt(
 
 
 def _differs(stable: Version, candidate: Version, upstream: str) -> bool:
-    found = [one.serving["upstreams"].get(upstream, {}).get("digest") for one in (stable, candidate)]
-    return found[0] != found[1]
+    found: list[Any] = [one.serving["upstreams"].get(upstream, {}).get("digest") for one in (stable, candidate)]
+    return bool(found[0] != found[1])
 
 
 def _is_next(path: str) -> bool:

@@ -17,7 +17,6 @@ from pipelines.core.source import parse
 from pipelines.release.kubernetes.configuration import HEAD, Version, as_yaml, beside
 from pipelines.release.kubernetes.rollout import MANIFEST, STAGES, Ladder, ladder
 from pipelines.release.reference import Reference
-from pipelines.serving.config import Serving
 from pipelines.serving.references import find
 
 OVERLAYS = Path("k8s/overlays")
@@ -144,11 +143,15 @@ def compose(read: Callable[[str], str], overlay: Path, pins: Pins, shown: str) -
             parse(root / "serving.yaml", "serving.yaml").value, parse(patch).value if patch.exists() else {}
         )
         for upstream in (declared.get("upstreams") or {}).values():
-            if isinstance(upstream, dict) and upstream.get("kind") != "process" and upstream.get("model") in pins.models:
+            if (
+                isinstance(upstream, dict)
+                and upstream.get("kind") != "process"
+                and upstream.get("model") in pins.models
+            ):
                 upstream["digest"] = pins.models[upstream["model"]].image.digest
         prompts = _prompts(declared, read, root)
         version = Version(declared, prompts, read("gates.yaml"))
-        _require_served(declared, root, shown)
+        _require_served({name: part for name, part in declared.items() if name != "rollout"}, root, shown)
         _require_served(beside(version, version).serving, root, shown)
         gates, problems = check(parse(root / "gates.yaml", "gates.yaml"), Gates)
         if gates is None or problems:
@@ -173,7 +176,9 @@ def _prompts(declared: Mapping[str, Any], read: Callable[[str], str], root: Path
     """Return the prompt files that are named, written below `root` as well; a ConfigMap holds no folders."""
     named: set[str] = set()
     for route in _values(declared.get("routes")):
-        named |= {one["prompt"] for one in (route, *_values(route.get("variants"))) if isinstance(one.get("prompt"), str)}
+        named |= {
+            one["prompt"] for one in (route, *_values(route.get("variants"))) if isinstance(one.get("prompt"), str)
+        }
     for path in sorted(named):
         if Path(path).parent != Path("prompts"):
             raise ConfigError(f"{path}: is served from Kubernetes only if it lies in prompts/ itself; move it there")
@@ -185,11 +190,11 @@ def _prompts(declared: Mapping[str, Any], read: Callable[[str], str], root: Path
 
 
 def _values(value: Any) -> list[dict[str, Any]]:
-    """Return what a mapping holds, as far as it is mappings; the gateway's own check says what is wrong with the rest."""
+    """Return the mappings that a mapping holds; the gateway's own check says what is wrong with the rest."""
     return [one for one in value.values() if isinstance(one, dict)] if isinstance(value, dict) else []
 
 
-def _require_served(declared: dict[str, Any], root: Path, shown: str) -> Serving:
+def _require_served(declared: dict[str, Any], root: Path, shown: str) -> None:
     path = root / "served.yaml"
     path.write_text(as_yaml(declared), encoding="utf-8")
     found = find(path, root, shown=shown)
@@ -203,4 +208,3 @@ def _require_served(declared: dict[str, Any], root: Path, shown: str) -> Serving
         )
     if not found.serving.keys:
         raise ConfigError(f"{shown}: keys: none is declared; `python -m scripts.serve --new-key PROJECT` makes one")
-    return found.serving

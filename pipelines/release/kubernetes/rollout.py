@@ -74,7 +74,7 @@ def step_of(rollout: Resource, stage: str, share: float) -> int:
     """
     stages = rollout["metadata"].get("annotations", {}).get(STAGES, "").split(",")
     steps = rollout["spec"]["strategy"]["canary"].get("steps", [])
-    places = [place for place, step in enumerate(steps) if "setWeight" in step and place >= FIRST_SHARE_STEP]
+    places: list[int] = [place for place, step in enumerate(steps) if "setWeight" in step and place >= FIRST_SHARE_STEP]
     if stage in stages and len(places) == len(stages):
         place = places[stages.index(stage)]
         if steps[place]["setWeight"] == round(share * 100, 6):
@@ -206,8 +206,8 @@ def with_images(template: Resource, images: Mapping[str, str]) -> Resource:
 def _again(rolled: Rolled, manifest: str) -> str:
     """Return what sets a further try apart from the first one.
 
-    Pods of an older ReplicaSet than stable's are a way back to Argo Rollouts, which within `rollbackWindow` goes without
-    any step or analysis: what was rolled back would get all users at once.
+    Pods of an older ReplicaSet than stable's are a way back to Argo Rollouts, which it goes within `rollbackWindow`
+    without any step or analysis: what was rolled back would get all users at once.
     """
     older = [one for one in rolled.sets if manifest_of(one["spec"]["template"]) == manifest]
     return str(len(older)) if older else ""
