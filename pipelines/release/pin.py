@@ -15,10 +15,8 @@ from pipelines.core.declared import nearest
 from pipelines.core.errors import ConfigError
 from pipelines.core.files import digest, read_text, sha256, write_text
 from pipelines.core.source import parse
-from pipelines.release.kubernetes.released import NEVER, OVERLAYS, RELEASED, Held, Pins, compose, merge
+from pipelines.release.kubernetes.released import NEVER, OVERLAYS, RELEASED, Held, Pins, compose
 from pipelines.release.reference import Reference, parse_reference
-
-__all__ = ["merge", "pin", "pinned"]
 
 
 def pin(root: Path, environment: str, gateway: str | None, models: Mapping[str, str]) -> Pins:
