@@ -42,11 +42,6 @@ def shares(events: Sequence[Event]) -> str:
 
 # Name of a unit of time, its seconds, and from how many seconds on it is used.
 UNITS = (("days", 86_400.0, 172_800.0), ("hours", 3600.0, 7200.0), ("minutes", 60.0, 120.0), ("seconds", 1.0, 0.0))
-    ("days", 86_400.0, 2 * 86_400.0),
-    ("hours", 3600.0, 2 * 3600.0),
-    ("minutes", 60.0, 120.0),
-    ("seconds", 1.0, 0.0),
-)
 
 
 def _steps(events: Sequence[Event]) -> list[tuple[float, float]]:
