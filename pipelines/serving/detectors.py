@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pipelines.serving.exchange import Action
 from pipelines.serving.expressions import Node, parse, reach
-from pipelines.serving.folding import complete, fold, fold_character
+from pipelines.serving.folding import complete, fold, fold_character, fold_text
 from pipelines.serving.hints import hint, likely
 from pipelines.serving.tails import Tails
 
@@ -77,7 +77,7 @@ class Detectors:
 
     def has_any(self, text: str) -> bool:
         """Tell whether anything at all is found in a text."""
-        folded = fold(text).text
+        folded = fold_text(text)
         return any(self.found[index].find(folded, 0, len(folded)) is not None for index in self.likely(folded))
 
 
