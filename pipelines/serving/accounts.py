@@ -21,6 +21,7 @@ from pipelines.serving.ledger_database import open_database
 from pipelines.serving.logs import Log
 from pipelines.serving.metrics import GatewayMetrics
 from pipelines.serving.parts import Parts
+from pipelines.serving.rollout_metrics import render as render_rollout
 
 STARTED_S = time.time()
 
@@ -63,6 +64,10 @@ def take_effect(serving: Serving, parts: Parts) -> None:
             shown.append(partial(_show_ledger, parts.ledger))
         if isinstance(parts.budgets, ProjectBudgets):
             shown.append(partial(_show_budgets, parts.budgets))
+        if parts.splitting is not None:
+            parts.splitting.declare(serving)
+            if serving.rollout is not None:
+                shown.append(partial(render_rollout, parts.splitting))
         parts.metrics.declare(serving, *shown)
 
 

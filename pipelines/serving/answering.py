@@ -9,7 +9,7 @@ from pipelines.serving.errors import Refused, upstream_failed
 from pipelines.serving.exchange import GONE, Exchange
 from pipelines.serving.failures import Failed
 from pipelines.serving.parts import Answer, Body, Guard, Question
-from pipelines.serving.replies import is_cut_off
+from pipelines.serving.replies import is_cut_off, is_truncated
 from pipelines.serving.routing import ReadyRoute, Side, Step, escalates, needs_whole, plan
 from pipelines.serving.streams import replay
 
@@ -105,6 +105,8 @@ async def _ask_steps(ask: Ask) -> Answer:
             continue
         is_last = place == len(ask.steps) - 1
         if step.escalate is None or is_last or not escalates(step, answer.value):
+            if ask.exchange.admitted is not None:
+                ask.exchange.admitted.is_truncated = is_truncated(answer.value)
             return answer
     raise failure or upstream_failed("no upstream answered", "upstream_error")
 

@@ -16,6 +16,7 @@ from pipelines.serving.logs import Log
 from pipelines.serving.parts import Caches, Parts
 from pipelines.serving.redis_store import RedisStore
 from pipelines.serving.semantic import Semantic
+from pipelines.serving.splitting import Splitting
 
 
 async def assemble(serving: Serving, root: Path, before: Parts | None = None, *, log: Log) -> Parts:
@@ -35,7 +36,7 @@ async def assemble(serving: Serving, root: Path, before: Parts | None = None, *,
     guards = RouteGuards(serving, root)
     caches = _caches(serving, before)
     flights = parts.flights if isinstance(parts.flights, SharedFlights) else SharedFlights()
-    return Parts(ledger, budgets, metrics, guards, caches, flights, parts.verdict)
+    return Parts(ledger, budgets, metrics, guards, caches, flights, parts.splitting or Splitting())
 
 
 def _caches(serving: Serving, before: Parts | None) -> Caches:

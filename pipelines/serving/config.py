@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pipelines.core.declared import Declared, Misplaced, load
 from pipelines.core.params import Count, InsidePath, Name, Sha256, Usd
 from pipelines.serving.config_policies import Caches, Guardrails, RouteCache
+from pipelines.serving.config_rollout import RolloutSettings
 from pipelines.serving.config_upstreams import ModelPrice, Port, Seconds, Tier, Upstream, Variant
 
 LATENCY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -142,6 +143,7 @@ class Serving(Declared):
     caches: Caches = Caches()
     ledger: LedgerSettings = LedgerSettings()
     metrics: MetricsSettings = MetricsSettings()
+    rollout: RolloutSettings | None = None
 
 
 def load_serving(path: Path = Path("serving.yaml")) -> Serving:

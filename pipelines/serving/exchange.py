@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from pipelines.serving.tally import Admitted
 
 CacheLevel = Literal["off", "miss", "exact", "semantic", "shared"]
 Action = Literal["pass", "flag", "redact", "retry", "block"]
@@ -55,9 +58,11 @@ class Exchange:
         status: HTTP status that the client got; 499 if it left, 502 or 504 if a stream broke off after its 200.
         error: Code of the error that it got (`budget_exceeded`), or "".
         is_finished: Ledger, budgets and metrics have it.
+        admitted: What a rollout counts of it, or None where it is part of none.
     """
 
     __slots__ = (
+        "admitted",
         "cache",
         "completion_tokens",
         "decisions",
@@ -100,6 +105,7 @@ class Exchange:
         self.decisions: list[Decision] = []
         self.guardrail: Action = "pass"
         self.error = ""
+        self.admitted: Admitted | None = None
 
     def elapsed_ms(self) -> float:
         """Return the milliseconds since the request began."""
@@ -112,6 +118,11 @@ class Exchange:
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
         self.is_estimated = self.is_estimated or is_estimated
+
+    def fail(self, upstream: str) -> None:
+        """Note that an upstream failed, whoever answers then."""
+        if self.admitted is not None and self.admitted.upstream == upstream:
+            self.admitted.has_failed = True
 
     def decide(self, direction: Literal["in", "out"], rule: str, action: Action) -> None:
         """Note a guardrail's decision; the strongest action so far is the request's."""

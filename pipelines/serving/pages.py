@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import orjson
 
+from pipelines.core.errors import GatehouseError, one_line
 from pipelines.serving.errors import Refused, invalid, unauthorized, unavailable
 from pipelines.serving.parts import Body
+from pipelines.serving.splitting import UnderWay, Verdict
 
 if TYPE_CHECKING:
     from pipelines.serving.app import Gateway
@@ -94,37 +98,65 @@ class Pages:
             raise Refused(404, "this project made no such request", "not_found_error", "request_not_found")
         if rated.is_new:
             state.parts.metrics.rated(rated, rating)
+            if state.parts.splitting is not None:
+                state.parts.splitting.rated(request_id, rating)
         return 200, {"request_id": request_id, "rating": rating}, []
 
 
 class PrivatePages:
-    """The private port: what Prometheus and the release ask for, and nothing of users."""
+    """The private port: what Prometheus and the release ask for, and nothing of users.
 
-    def __init__(self, gateway: Gateway) -> None:
+    Args:
+        gateway: Whose.
+        root: Folder of the repository.
+        verdict: Judges the rollout that is under way; it may take its time, for it is asked beside the event loop.
+    """
+
+    def __init__(self, gateway: Gateway, root: Path, verdict: Verdict | None = None) -> None:
         self._gateway = gateway
         self._public = Pages(gateway)
+        self._root = root
+        self._verdict = verdict
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        parts = self._gateway.state.parts
-        if scope["path"] == "/metrics" and scope["method"] == "GET":
+        path, is_get = scope["path"], scope["method"] == "GET"
+        if path == "/metrics" and is_get:
             kind = b"text/plain; version=0.0.4; charset=utf-8"
-            await respond(send, 200, parts.metrics.render(), [], kind)
-        elif scope["path"] == "/v1/verdict" and scope["method"] == "GET" and parts.verdict is None:
-            message = "no release is under way: verdicts come with one"
-            await respond(send, 404, Refused(404, message, "not_found_error", "no_release").content(), [])
-        elif scope["path"] == "/v1/verdict" and scope["method"] == "GET" and parts.verdict is not None:
-            from urllib.parse import parse_qsl
-
-            status, value = parts.verdict(dict(parse_qsl(scope["query_string"].decode("latin-1"))))
-            await respond(send, status, orjson.dumps(value), [])
-        elif scope["path"] in ("/healthz", "/readyz"):
+            await respond(send, 200, self._gateway.state.parts.metrics.render(), [], kind)
+        elif path in ("/healthz", "/readyz"):
             await self._public.answer(scope, receive, send)
         else:
-            refused = Refused(404, "there is nothing at this address", "not_found_error", "not_found")
-            await respond(send, 404, refused.content(), [])
+            try:
+                if path not in ("/v1/rollout", "/v1/verdict") or not is_get:
+                    raise Refused(404, "there is nothing at this address", "not_found_error", "not_found")
+                page = await self._judge(scope) if path == "/v1/verdict" else (200, self._rollout())
+                await respond(send, page[0], orjson.dumps(page[1]), [])
+            except Refused as refused:
+                await respond(send, refused.status, refused.content(), refused.headers())
+            except asyncio.CancelledError:
+                return
+
+    def _rollout(self) -> Body:
+        splitting = self._gateway.state.parts.splitting
+        page = splitting.page() if splitting is not None else None
+        if page is None:
+            raise Refused(404, "no rollout is under way, and none was", "not_found_error", "no_rollout")
+        return page
+
+    async def _judge(self, scope: Any) -> tuple[int, Body]:
+        state = self._gateway.state
+        if self._verdict is None or state.parts.splitting is None:
+            raise Refused(404, "no release is under way: verdicts come with one", "not_found_error", "no_release")
+        splitting = state.parts.splitting
+        under_way = UnderWay(self._root, state.serving, splitting.split, splitting.counters())
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        try:
+            return await asyncio.to_thread(self._verdict, query, under_way)
+        except GatehouseError as error:
+            raise unavailable(one_line(str(error)), "no_verdict") from None
 
 
 async def respond(

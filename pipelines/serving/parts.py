@@ -2,8 +2,7 @@
 
 Order of a request: size and time limits -> key and project -> route, user, variant (counted) -> budget -> guardrails
 in -> exact, then semantic cache -> one flight per equal question -> tier -> upstream (breaker, retries, fallbacks) ->
-guardrails out -> cache -> ledger's spool -> last byte. The variant is chosen before the cache is asked, because cached
-answers are bound to the model that gave them.
+guardrails out -> cache -> ledger's spool -> last byte.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from pipelines.serving.exchange import Action, Decision, Exchange
+from pipelines.serving.splitting import Splitting
 
 Body = dict[str, Any]
 """A parsed JSON object: a request, or an answer in OpenAI's format."""
@@ -239,7 +239,7 @@ class Metrics(Protocol):
 
 @dataclass
 class Parts:
-    """What a gateway is put together from; a reload keeps what holds state. `verdict` answers for a release."""
+    """What a gateway is put together from; a reload keeps what holds state."""
 
     ledger: Ledger
     budgets: Budgets
@@ -247,4 +247,4 @@ class Parts:
     guards: Guards
     caches: Caches
     flights: Flights
-    verdict: Callable[[dict[str, str]], tuple[int, Body]] | None = None
+    splitting: Splitting | None = None

@@ -57,8 +57,8 @@ class Passage:
         except Exception as error:
             # The traceback without its last line, which may quote content.
             frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
-            kind = type(error).__name__
-            self.gateway.log.event("bug", id=self.exchange.id, error=kind, where="".join(frames)[-2000:])
+            where = "".join(frames)[-2000:]
+            self.gateway.log.event("bug", id=self.exchange.id, error=type(error).__name__, where=where)
             await self._refuse(Refused(500, "the gateway failed; please report it", "api_error", "internal_error"))
         finally:
             self.parts.metrics.active(-1)
@@ -130,6 +130,9 @@ class Passage:
         side = route.side(exchange.user, exchange.id)
         exchange.variant = side.name
         self.parts.metrics.assigned(name, side.name)
+        if route.splitting is not None:
+            upstream = side.steps[0].upstream.name
+            route.splitting.admit(exchange, upstream, is_pinned=route.is_pinned(exchange.user))
         return route, side
 
     def _ask(self, route: ReadyRoute, side: Side, body: Body) -> Ask:
@@ -143,8 +146,6 @@ class Passage:
         ask = self.ask = Ask(self.exchange, route, side, endpoint, body)
         self.exchange.is_stream = ask.wants_stream
         return ask
-
-    # --- from question to answer
 
     async def _converse(self, ask: Ask) -> None:
         if not await inspect_in(ask):
@@ -204,8 +205,6 @@ class Passage:
         if not ask.is_gone:
             await self.delivery.answer(EVENTS if ask.wants_stream else JSON, content)
 
-    # --- the end
-
     def _finish(self) -> None:
         exchange = self.exchange
         if exchange.is_finished:
@@ -216,6 +215,8 @@ class Passage:
             self.parts.ledger.book(exchange)
             self.parts.budgets.spend(exchange)
         self.parts.metrics.observe(exchange)
+        if exchange.admitted is not None:
+            exchange.admitted.tally.finish(exchange)
         self.gateway.log.request(exchange)
 
     def _gone(self, task: asyncio.Task[None] | None) -> None:

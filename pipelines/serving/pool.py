@@ -19,12 +19,13 @@ class Pool:
         url: Scheme, host and port are taken from it.
         timeouts: For every request.
         most_bytes: Largest body.
+        tls: Whose certificates are trusted, where not the machine's are.
     """
 
-    def __init__(self, url: str, timeouts: Timeouts, most_bytes: int) -> None:
+    def __init__(self, url: str, timeouts: Timeouts, most_bytes: int, *, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         self._host = parts.hostname or ""
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._timeouts = timeouts
         self._most_bytes = most_bytes

@@ -14,6 +14,7 @@ from pipelines.core.source import Key, Problem, Source, parse
 from pipelines.serving.config import Route, Serving
 from pipelines.serving.config_upstreams import MlflowUpstream, ProcessUpstream, RequestPrice
 from pipelines.serving.meanings import too_alike
+from pipelines.serving.splitting import VARIANTS
 
 LATENCY_METRICS = {"latency": "latency_bounds_s", "ttft": "ttft_bounds_s"}
 
@@ -89,6 +90,8 @@ def _cross(serving: Serving, source: Source, root: Path) -> Iterator[Problem]:
         yield source.problem(("listen",), f"port {port} is used twice")
     for name, route in serving.routes.items():
         yield from _check_route(serving, source, root, name, route)
+    if serving.rollout is not None:
+        yield from _check_rollout(serving, source)
     for index, key in enumerate(serving.keys):
         if key.project not in serving.projects:
             hint = nearest(key.project, list(serving.projects))
@@ -129,6 +132,16 @@ def _check_route(serving: Serving, source: Source, root: Path, name: str, route:
     for level in ("exact", "semantic"):
         if route.cache is not None and getattr(route.cache, level) and getattr(serving.caches, level) is None:
             yield source.problem((*at, "cache"), f"uses the {level} cache, which `caches` does not declare")
+
+
+def _check_rollout(serving: Serving, source: Source) -> Iterator[Problem]:
+    split = [name for name, route in serving.routes.items() if route.variants.keys() >= VARIANTS]
+    if not split:
+        yield source.problem(("rollout",), "no route has the variants 'stable' and 'candidate', so nothing is split")
+    for name in split:
+        for other in sorted(serving.routes[name].variants.keys() - VARIANTS):
+            message = "a route that a rollout splits has 'stable' and 'candidate' only"
+            yield source.problem(("routes", name, "variants", other), message)
 
 
 def _against_params(serving: Serving, source: Source, params: Params) -> Iterator[Problem]:

@@ -112,6 +112,11 @@ def is_cut_off(answer: Body) -> bool:
     return any(choice.get("finish_reason") not in ("stop", "tool_calls") for choice in answer.get("choices", ()))
 
 
+def is_truncated(answer: Body) -> bool:
+    """Tell whether any choice ended at the most tokens."""
+    return any(choice.get("finish_reason") == "length" for choice in answer.get("choices", ()))
+
+
 def error_message(content: bytes) -> str:
     """Return what an upstream's error body says, in one short line: OpenAI's format, FastAPI's, or text."""
     try:

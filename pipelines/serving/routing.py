@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
+
 from pipelines.core.errors import ConfigError
 from pipelines.core.files import digest
 from pipelines.core.params import Price
@@ -16,6 +18,7 @@ from pipelines.serving.config_upstreams import Escalation, MlflowUpstream, Model
 from pipelines.serving.errors import invalid
 from pipelines.serving.parts import Body, Guard, Guards
 from pipelines.serving.replies import is_cut_off, texts_of
+from pipelines.serving.splitting import VARIANTS, Splitting
 from pipelines.serving.upstream import Cost, Upstream
 from pipelines.serving.variants import assign
 
@@ -52,19 +55,29 @@ class Side(NamedTuple):
 
 
 class ReadyRoute:
-    """A route with everything that it refers to."""
+    """A route with everything that it refers to.
 
-    def __init__(self, name: str, declared: Route, sides: Mapping[str, Side], guard: Guard | None) -> None:
+    Attributes:
+        splitting: Says who gets the candidate, where the route takes part in rollouts; its own weights do not count.
+    """
+
+    def __init__(
+        self, name: str, declared: Route, sides: Mapping[str, Side], guard: Guard | None, splitting: Splitting | None
+    ) -> None:
         self.name = name
         self.declared = declared
         self.guard = guard
+        self.splitting = splitting
         self._sides = sides
         self._weights = {variant: side.weight for variant, side in declared.variants.items()}
-        self._known: dict[str, Side] = {}
+        self._known: dict[str, Side] = {}  # dealt by these weights
         self._pinned = {user: variant for variant, side in declared.variants.items() for user in side.users}
 
     def side(self, user: str, request_id: str) -> Side:
         """Return what a user gets; requests that name no user are dealt one by one."""
+        if self.splitting is not None and self.splitting.weights is not self._weights:
+            self._weights = self.splitting.weights
+            self._known.clear()
         if not self._weights:
             return self._sides[""]
         if user and user in self._pinned:
@@ -78,6 +91,10 @@ class ReadyRoute:
             side = self._known[user] = self._sides[assign(self.declared.salt, user, self._weights)]
         return side
 
+    def is_pinned(self, user: str) -> bool:
+        """Tell whether a user was not dealt a side but given it."""
+        return user in self._pinned
+
 
 def cost_of(price: ModelPrice) -> Cost:
     """Return the function from (prompt tokens, completion tokens) to USD."""
@@ -89,7 +106,11 @@ def cost_of(price: ModelPrice) -> Cost:
 
 
 def make_routes(
-    serving: Serving, upstreams: Mapping[str, Upstream], guards: Guards, root: Path
+    serving: Serving,
+    upstreams: Mapping[str, Upstream],
+    guards: Guards,
+    root: Path,
+    splitting: Splitting | None = None,
 ) -> dict[str, ReadyRoute]:
     """Make every declared route ready.
 
@@ -108,7 +129,8 @@ def make_routes(
         if declared.tiers:
             steps = (*(Step(upstreams[tier.upstream], tier.escalate) for tier in declared.tiers), *fallbacks)
             sides[""] = _side("", steps, declared.prompt, rules_text, root)
-        routes[name] = ReadyRoute(name, declared, sides, guards.of(name))
+        takes_part = serving.rollout is not None and declared.variants.keys() >= VARIANTS
+        routes[name] = ReadyRoute(name, declared, sides, guards.of(name), splitting if takes_part else None)
     return routes
 
 
@@ -168,8 +190,6 @@ def escalates(step: Step, answer: Body) -> bool:
 
 
 def _is_json(text: str) -> bool:
-    import orjson
-
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -226,7 +246,5 @@ def _with_parameters(prompt: Prompt, body: Body) -> Body:
     if parameters.top_p != 1.0:
         body.setdefault("top_p", parameters.top_p)
     if prompt.json_schema is not None and "response_format" not in body:
-        import orjson
-
         body["response_format"] = {"type": "json_schema", "json_schema": orjson.loads(prompt.json_schema)}
     return body

@@ -23,11 +23,13 @@ from pipelines.serving.app import Gateway
 from pipelines.serving.assemble import assemble, leave, take_apart
 from pipelines.serving.config import Limits, Serving
 from pipelines.serving.config_upstreams import ProcessUpstream
+from pipelines.serving.follower import Follower
 from pipelines.serving.logs import Log
 from pipelines.serving.pages import PrivatePages
 from pipelines.serving.processes import Processes
 from pipelines.serving.protocol import GatewayProtocol, Slowness
 from pipelines.serving.references import load_checked
+from pipelines.serving.splitting import Verdict
 from pipelines.serving.state import State
 
 BACKLOG = 4096
@@ -54,11 +56,19 @@ class Place(NamedTuple):
 
 
 class Server:
-    """One gateway process."""
+    """One gateway process.
 
-    def __init__(self, place: Place, log: Log) -> None:
+    Args:
+        place: Where it runs.
+        log: Where lines go.
+        verdict: Judges the rollout that is under way, for `/v1/verdict`.
+    """
+
+    def __init__(self, place: Place, log: Log, verdict: Verdict | None = None) -> None:
         self._place = place
         self._log = log
+        self._verdict = verdict
+        self._follower = Follower(place.root, log)
         self._stopped = asyncio.Event()
         self._listeners: list[asyncio.Server] = []
         self._state = ServerState()
@@ -87,12 +97,14 @@ class Server:
         self._digests = digests
         state = State(serving, parts, root=self._place.root, digests=digests)
         take_effect(serving, parts)
+        await self._follower.follow(serving, parts.splitting)
         self._gateway = Gateway(state, self._log)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             processes.start(self._note_readiness)
             await self._listen(self._gateway, public, serving.limits)
-            await self._listen(PrivatePages(self._gateway), private, serving.limits)
+            pages = PrivatePages(self._gateway, self._place.root, self._verdict)
+            await self._listen(pages, private, serving.limits)
             names = ("address", "port"), ("private_address", "private_port")
             where = dict(zip(names[0], public.getsockname()[:2], strict=True))
             where |= dict(zip(names[1], private.getsockname()[:2], strict=True))
@@ -104,6 +116,7 @@ class Server:
             await self._drain()
         finally:
             self._gateway.state.close_unused(None)
+            await self._follower.stop()
             await processes.stop()
             await take_apart(self._gateway.state.parts)
             self._log.event("stopped")
@@ -200,6 +213,7 @@ class Server:
             return
         self._gateway.state = state
         take_effect(serving, parts)
+        await self._follower.follow(serving, parts.splitting)
         before.close_unused(state)
         await leave(before.parts, parts)
         self._log.event("reloaded", routes=sorted(state.routes))

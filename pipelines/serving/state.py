@@ -60,7 +60,7 @@ class State:
             )
             for name, declared in serving.upstreams.items()
         }  # fmt: skip
-        self.routes: dict[str, ReadyRoute] = make_routes(serving, self.upstreams, parts.guards, root)
+        self.routes: dict[str, ReadyRoute] = make_routes(serving, self.upstreams, parts.guards, root, parts.splitting)
         limits = serving.limits
         if before is None:
             self.admission = Admission("the gateway", limits.max_active, limits.max_queued, limits.queue_timeout_s)

@@ -102,6 +102,8 @@ class Relay:
         if has_text and self._ask.exchange.ttft_ms is None:
             self._ask.exchange.ttft_ms = self._ask.exchange.elapsed_ms()
         self._settle(upstream, "ok")
+        if (admitted := self._ask.exchange.admitted) is not None:
+            admitted.is_truncated = collector.is_truncated
         answer = self._whole(upstream)
         self._ask.exchange.status = self._ask.status()
         self._finish(answer)
@@ -129,6 +131,7 @@ class Relay:
         if isinstance(error, BrokenStream) and self._collector.n_pieces:
             code = "upstream_broke_off"
         self._settle(upstream, outcome)
+        self._ask.exchange.fail(upstream.name)
         refused = upstream_failed(f"upstream {upstream.name}: {error}", code, status=status)
         if not self._has_written:
             raise Failed(refused, outcome) from None

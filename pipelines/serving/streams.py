@@ -97,6 +97,11 @@ class Collector:
         """Tell whether the model has said all."""
         return bool(self._choices) and all(choice["finish_reason"] for choice in self._choices.values())
 
+    @property
+    def is_truncated(self) -> bool:
+        """Tell whether any choice ended at the most tokens."""
+        return any(choice["finish_reason"] == "length" for choice in self._choices.values())
+
     def take(self, value: Body) -> bool:
         """Take an event; return whether it holds any text.
 

@@ -79,6 +79,7 @@ class Upstream:
         value = parse_answer(answer, endpoint)
         if value is None:
             self.charge(exchange, lost[0], max(lost[1], guess_tokens(len(answer))), is_estimated=True)
+            exchange.fail(self.name)
             refused = upstream_failed(f"upstream {self.name} did not answer in OpenAI's format", "upstream_garbage")
             raise self._count(Failed(refused, "garbage", is_illness=True))
         self.breaker.succeed()
@@ -170,12 +171,8 @@ class Upstream:
                 "refused",
                 is_clients_fault=True,
             )
-        data = b"%bX-Request-Id: %b\r\nContent-Length: %d\r\n\r\n%b" % (
-            head,
-            exchange.id.encode(),
-            len(content),
-            content,
-        )
+        parts = head, exchange.id.encode(), len(content), content
+        data = b"%bX-Request-Id: %b\r\nContent-Length: %d\r\n\r\n%b" % parts
         retries = self.declared.retries
         n_left, pause = retries.attempts, retries.backoff_s
         while True:
@@ -183,6 +180,8 @@ class Upstream:
             try:
                 return await self._attempt(exchange, data, lost, streams)
             except Failed as failed:
+                if not failed.is_clients_fault:
+                    exchange.fail(self.name)
                 if failed.wait_s is None or n_left <= 0 or failed.wait_s > retries.max_backoff_s:
                     raise
                 # Full jitter: clients that failed together do not come back together.
