@@ -63,7 +63,7 @@ def test_before_any_traffic_a_look_says_what_is_waited_for() -> None:
 
 def test_the_first_release_says_so_and_a_finished_one_too() -> None:
     rungs = tuple(Rung(name, "done") for name in ("staging", "smoke", "deploy", "champion"))
-    lines = text(look(told=None, instead="", rungs=rungs, weight=0.0))
+    lines = text(look(told=None, instead="", rungs=rungs, weight=1.0, end="v1.1.0 serves all traffic"))
     assert lines[0].startswith("v1.1.0, the first release")
     assert lines[-1] == "released  v1.1.0 serves all traffic"
 
