@@ -11,6 +11,7 @@ def main() -> None:
     """Start a run, and say which one is at it already."""
     parser = argparse.ArgumentParser(prog="python -m scripts.dispatch", description=__doc__)
     parser.add_argument("--tag", default="", help="version tag, such as v1.2.0 (default: what Git says is on its way)")
+    parser.add_argument("--environment", default="production", help="whose state is read (default: production)")
     parser.add_argument("--remote", default="origin", help="where the state lies; none: this repository")
     arguments = parser.parse_args()
 
@@ -28,7 +29,7 @@ def main() -> None:
         done = dispatch(api, arguments.tag)
     else:
         store = Store(Path(), remote=None if arguments.remote == "none" else arguments.remote)
-        done = go_on(api, standing(store))
+        done = go_on(api, standing(store, environment=arguments.environment))
     print(one_line(done.said))
     set_outputs({"started": "true" if done.is_new else "false"})
 

@@ -12,14 +12,17 @@ def main() -> None:
     """Make the page what Git says; a page that is there is brought up to date."""
     parser = argparse.ArgumentParser(prog="python -m scripts.publish", description=__doc__)
     parser.add_argument("--tag", default="", help="version tag, such as v1.2.0 (default: the release moved last)")
+    parser.add_argument("--environment", default="production", help="whose state is read (default: production)")
     parser.add_argument("--remote", default="origin", help="where the state lies; none: this repository")
     arguments = parser.parse_args()
 
+    from functools import partial
     from pathlib import Path
 
+    from pipelines.core import records
     from pipelines.core.errors import one_line
     from pipelines.core.github.api import Api
-    from pipelines.core.github.runner import add_summary, annotate, set_outputs
+    from pipelines.core.github.runner import annotate, set_outputs
     from pipelines.release.compose import compose
     from pipelines.release.page import publish
     from pipelines.release.standing import standing
@@ -27,10 +30,10 @@ def main() -> None:
 
     api = Api.from_environment()
     store = Store(Path(), remote=None if arguments.remote == "none" else arguments.remote)
-    found = standing(store, arguments.tag)
+    found = standing(store, arguments.tag, arguments.environment)
+    read = partial(records.read, root=store.root, remote=store.remote)
     server = os.environ.get("GITHUB_SERVER_URL", "")
-    page = compose(store, found, url=f"{server}/{api.repository}" if server else "")
-    add_summary(page.body)
+    page = compose(store, found, read, url=f"{server}/{api.repository}" if server else "")
     done = publish(api, page)
     for note in done.notes:
         annotate("warning", note)

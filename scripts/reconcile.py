@@ -12,20 +12,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.reconcile", description=__doc__)
     parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
     parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
-    parser.add_argument(
-        "--once", nargs="?", const="true", default="false", choices=("true", "false"),
-        help="do what can be done now, and wait for nothing; what a person holds is then no failure",
-    )  # fmt: skip
+    parser.add_argument("--once", action="store_const", const=0.0, dest="minutes", help="wait for nothing: --minutes 0")
+    parser.add_argument("--minutes", type=float, help="wait no longer; what a person holds is then no failure")
     arguments = parser.parse_args()
 
     from pipelines.core.files import only_one
     from pipelines.release import afterwards, commands, machine
 
     world = commands.open_world(arguments.target, arguments.remote)
+    bounds = commands.bounds(world, arguments.minutes)
     with only_one("release"):
-        outcome = machine.reconcile(world, once=arguments.once == "true")
+        outcome = machine.reconcile(world, bounds=bounds)
     code = afterwards.finish(world, outcome)
-    return 0 if outcome.result == "paused" and arguments.once == "true" else code
+    return 0 if outcome.result == "paused" and arguments.minutes is not None else code
 
 
 if __name__ == "__main__":

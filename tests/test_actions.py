@@ -21,12 +21,14 @@ from tests.scripts.test_gate import project as evaluated
 ROOT = Path(__file__).parent.parent
 VERBS = sorted(path.parent.name for path in ROOT.glob("actions/*/action.yml"))
 ALL = {
-    "accept", "check", "comment", "conclude", "evaluate", "gate", "hand-over", "image", "noise", "plan", "receive",
-    "register", "report", "reproduce", "setup", "teams", "train", "validate",
+    "accept", "check", "comment", "conclude", "dispatch", "evaluate", "gate", "hand-over", "hold", "image", "noise",
+    "plan", "publish", "receive", "reconcile", "register", "release", "report", "reproduce", "rollback", "setup",
+    "teams", "train", "validate",
 }  # fmt: skip
 # Where the code below a script holds a thing, module and test bear the thing's name.
 NOUNS = {
     "conclude": "judging", "hand-over": "handover", "register": "registration", "reproduce": "reproduction",
+    "release": "machine", "rollback": "machine", "reconcile": "machine", "hold": "machine", "publish": "page",
 }  # fmt: skip
 # What reaches the script otherwise than as an argument, and is no value of a caller's that a script would check.
 ASIDE = {"GH_TOKEN": "token", "GATEHOUSE_PYTHON": "python"}
@@ -151,6 +153,20 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
     ("register", {}, r"error params\.yaml: no such file.*"),
     ("noise", {}, r"error params\.yaml: no such file.*"),
     ("noise", {"seeds": "7"}, r"error .*seeds.*"),
+    ("release", {"tag": "v1.0.0"}, r"error --target: is empty; name where it runs.*"),
+    ("release", {"tag": "v1.0.0", "target": "moon"}, r"error --target 'moon': no such target.*"),
+    ("release", {"tag": "v1.0.0", "target": "moon", "dry-run": "no"}, r"error argument --dry-run: invalid choice.*"),
+    ("release", {"tag": "v1.0.0", "target": "moon", "until": "noon"}, r"error argument --until: invalid choice.*"),
+    ("release", {"tag": "v1.0.0", "target": "moon", "minutes": "soon"}, r"error argument --minutes: invalid float.*"),
+    ("rollback", {"target": "moon"}, r"error --why needs a reason.*"),
+    ("rollback", {"why": "--help", "target": "moon"}, r"error --target 'moon': no such target.*"),
+    ("reconcile", {"target": "moon"}, r"error --target 'moon': no such target.*"),
+    ("reconcile", {"target": "moon", "minutes": "few"}, r"error argument --minutes: invalid float.*"),
+    ("hold", {"target": "moon"}, r"error --why needs a reason.*"),
+    ("hold", {"why": "lunch"}, r"error --target: is empty; name where it runs.*"),
+    ("publish", {}, r"error production: no release of it was begun.*"),
+    ("publish", {"tag": "main"}, r"error tag 'main' is no version; .*"),
+    ("dispatch", {"tag": "--help"}, r"error tag '--help' is no version; .*"),
     ("image", {}, r"error --name '' is no image; .*"),
     ("image", {"name": "registry.example/gateway:latest"}, r"error --name '.*:latest' is no image; .*"),
     ("image", {"name": "registry.example/gateway", "target": "all"}, r"error argument --target: invalid choice.*"),

@@ -31,8 +31,25 @@ TRIGGERS: dict[str, Any] = {
     "verdict.yml": {
         "workflow_run": {"workflows": ["pull-request", "review", "approve"], "types": ["requested", "completed"]}
     },
-    "main.yml": {"push": {"branches": ["main"]}, "workflow_dispatch": ""},
+    "main.yml": {
+        "push": {
+            "branches": ["main"],
+            "paths-ignore": [
+                f"k8s/overlays/*/{what}" for what in ("release.yaml", "history/**", "manifests/**", "released/**")
+            ],
+        },
+        "workflow_dispatch": "",
+    },
     "nightly.yml": {"schedule": [{"cron": "17 2 * * *"}], "workflow_dispatch": ""},
+    "release.yml": {"push": {"tags": ["v[0-9]+.[0-9]+.[0-9]+"]}, "workflow_dispatch": ["tag", "dry-run"]},
+    "rollback.yml": {"workflow_dispatch": ["why"]},
+    "hold.yml": {"workflow_dispatch": ["why", "release"]},
+    "reconcile.yml": {
+        "schedule": [{"cron": "3-59/10 * * * *"}],
+        "workflow_dispatch": "",
+        "repository_dispatch": {"types": ["gatehouse-rollout"]},
+        "workflow_run": {"workflows": ["release"], "types": ["completed"]},
+    },
 }
 # What each job's token may do. Every workflow grants nothing by itself.
 READ = {"contents": "read"}
@@ -50,6 +67,15 @@ PERMISSIONS: dict[tuple[str, str], dict[str, str]] = {
     ("main.yml", "reproduce"): READ,
     ("main.yml", "decide"): {"contents": "write", "statuses": "write"},
     ("nightly.yml", "noise"): READ,
+    ("release.yml", "verify"): READ,
+    ("release.yml", "hand-over"): {"actions": "write", "contents": "read"},
+    ("release.yml", "staging"): {"contents": "write"},
+    ("release.yml", "production"): {"contents": "write"},
+    ("rollback.yml", "rollback"): {"contents": "write"},
+    ("hold.yml", "hold"): {"contents": "write"},
+    ("reconcile.yml", "look"): READ,
+    ("reconcile.yml", "again"): {"actions": "write", "contents": "read"},
+    ("reconcile.yml", "finish"): {"contents": "write"},
 }  # fmt: skip
 # An environment holds the secrets and says which branch may read them (.github/environments.yml).
 ENVIRONMENTS = {
@@ -63,6 +89,11 @@ ENVIRONMENTS = {
     ("main.yml", "reproduce"): "main",
     ("main.yml", "decide"): "main",
     ("nightly.yml", "noise"): "main",
+    ("release.yml", "staging"): "staging",
+    ("release.yml", "production"): "production",
+    ("rollback.yml", "rollback"): "recovery",
+    ("hold.yml", "hold"): "recovery",
+    ("reconcile.yml", "finish"): "recovery",
 }
 CONCURRENCY: dict[str, dict[str, str]] = {
     "pull-request.yml": {
@@ -77,12 +108,27 @@ CONCURRENCY: dict[str, dict[str, str]] = {
     },
     "main.yml": {"group": "main", "queue": "max"},
     "nightly.yml": {"group": "nightly", "cancel-in-progress": "false"},
+    "release.yml": {
+        "group": "${{ (github.event_name == 'push' || inputs.dry-run)"
+        " && format('verify-{0}', inputs.tag || github.ref_name) || 'release' }}",
+        "queue": "max",
+    },
+    "rollback.yml": {"group": "rollback", "queue": "max"},
+    "hold.yml": {"group": "hold", "queue": "max"},
+    "reconcile.yml": {"group": "reconcile", "cancel-in-progress": "false"},
 }  # fmt: skip
-# Findings of zizmor that stand, with their number and their reason.
+# Findings of zizmor that stand, with their reason; and how often each is ignored where it stands.
 ACCEPTED = {
     "self-repository": "`$/actions/x` is unknown to GitHub Enterprise Server and to act; `./actions/x` means the same",
-    "dangerous-triggers": "verdict.yml has to run on workflow_run; it checks out main only",
+    "dangerous-triggers": "verdict.yml and reconcile.yml run on workflow_run; they check out main only",
 }
+IGNORED = {"dangerous-triggers": 2}
+# The environments that hold what a release is made with, and the runner that may meet it.
+RELEASING = ("staging", "production", "recovery")
+OWN_RUNNER = "${{ fromJSON(vars.GATEHOUSE_RELEASE_RUNNER || '\"ubuntu-latest\"') }}"
+# The jobs that a tag's own commit starts; they say that main is checked out.
+TAGGED = {("release.yml", "verify"), ("release.yml", "hand-over")}
+MAIN = "${{ github.event.repository.default_branch }}"
 PIN = re.compile(
     r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)(?: # .+)?$"
 )
@@ -119,12 +165,19 @@ def inputs_and_outputs(action: str) -> tuple[dict[str, Any], set[str]]:
 
 
 def test_the_workflows_start_on_these_events_and_on_no_other() -> None:
-    assert {name: workflow["on"] for name, workflow in DECLARED.items()} == TRIGGERS
+    assert {name: triggers(workflow["on"]) for name, workflow in DECLARED.items()} == TRIGGERS
 
 
-def test_a_verdict_waits_for_workflows_that_exist() -> None:
+def triggers(declared: dict[str, Any]) -> dict[str, Any]:
+    """Return the events; of what a person types only the names."""
+    typed = declared.get("workflow_dispatch")
+    return {**declared, "workflow_dispatch": list(typed["inputs"])} if isinstance(typed, dict) else declared
+
+
+def test_a_workflow_waits_for_workflows_that_exist() -> None:
     names = {workflow["name"] for workflow in DECLARED.values()}
-    assert set(TRIGGERS["verdict.yml"]["workflow_run"]["workflows"]) <= names
+    for name in ("verdict.yml", "reconcile.yml"):
+        assert set(TRIGGERS[name]["workflow_run"]["workflows"]) <= names
 
 
 def test_a_workflow_is_named_as_its_file() -> None:
@@ -173,7 +226,9 @@ def test_every_environment_is_declared_and_those_that_hold_mains_keys_are_for_ma
     branches = {one["name"]: one.get("branches") for one in settings if one["name"] in ENVIRONMENTS.values()}
     assert branches == {
         "pull-request": None, "manual-review": None, "judge": ["main"], "verdict": ["main"], "main": ["main"],
+        "staging": ["main"], "production": ["main"], "recovery": ["main"],
     }  # fmt: skip
+    assert not [one["name"] for one in settings if one.get("tags")], "a tag brings workflows of its own"
     (asking,) = [one for one in settings if one["name"] == ENVIRONMENT]
     assert asking["reviewers"] == "CODEOWNERS"
 
@@ -220,7 +275,8 @@ def test_only_who_gets_the_remotes_key_is_told_of_the_remote() -> None:
 def test_what_writes_runs_where_no_pull_request_has_been() -> None:
     for place, granted in PERMISSIONS.items():
         if "write" in granted.values():
-            assert JOBS[place]["runs-on"] == "ubuntu-latest", place
+            own = OWN_RUNNER if ENVIRONMENTS.get(place) in RELEASING and place[0] != "hold.yml" else "ubuntu-latest"
+            assert JOBS[place]["runs-on"] == own, place
 
 
 def test_mains_write_key_never_meets_a_runner_of_pull_requests() -> None:
@@ -236,7 +292,7 @@ def test_mains_write_key_never_meets_a_runner_of_pull_requests() -> None:
         ("nightly.yml", "noise"): own,
     }
     for name in ("pull-request.yml", "review.yml"):
-        assert "MAIN_RUNNER" not in json.dumps(DECLARED[name]), name
+        assert not re.search("(MAIN|RELEASE)_RUNNER", json.dumps(DECLARED[name])), name
 
 
 def test_runs_that_could_meet_are_kept_apart() -> None:
@@ -310,10 +366,11 @@ def test_the_night_takes_what_main_left_in_githubs_cache() -> None:
     assert found["nightly.yml"] == found["main.yml"], "without a remote everything would be trained again"
 
 
-def test_the_judge_checks_out_main_only() -> None:
+def test_what_judges_and_what_releases_checks_out_main_only() -> None:
     for name, job, step in steps():
         if str(step.get("uses", "")).startswith("actions/checkout@") and name != "pull-request.yml":
-            assert not {"ref", "repository"} & set(step["with"]), (name, job)
+            said = {"ref": MAIN} if (name, job) in TAGGED else {}
+            assert {key: step["with"][key] for key in ("ref", "repository") if key in step["with"]} == said, (name, job)
 
 
 def test_what_reads_hostile_data_holds_no_key_and_no_token_that_writes() -> None:
@@ -468,8 +525,9 @@ def test_what_zizmor_is_told_to_ignore_is_a_short_list() -> None:
     result = subprocess.run([*command, ".github", "actions"], cwd=ROOT, capture_output=True, text=True, check=False)
     found = Counter(finding["ident"] for finding in json.loads(result.stdout))
     local = sum(str(step.step.get("uses", "")).startswith("./actions/") for step in steps())
-    assert found == {"self-repository": local, "dangerous-triggers": 1}
+    assert found == {"self-repository": local} | IGNORED
     assert set(found) == set(ACCEPTED)
     told = list(yaml.safe_load((ROOT / ".github/zizmor.yml").read_text(encoding="utf-8"))["rules"])
     text = "".join(path.read_text(encoding="utf-8") for path in [*WORKFLOWS, *ACTIONS])
-    assert sorted(told + re.findall(r"zizmor: ignore\[([\w-]+)\] \w", text)) == sorted(ACCEPTED)
+    assert sorted(told) == sorted(set(ACCEPTED) - set(IGNORED))
+    assert Counter(re.findall(r"zizmor: ignore\[([\w-]+)\] \w", text)) == IGNORED

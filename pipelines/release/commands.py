@@ -80,17 +80,17 @@ def bounds(opened: World, minutes: float | None, *, once: bool = False, until: s
 
     Args:
         opened: Its clock counts.
-        minutes: Longest wait, or None.
+        minutes: Longest wait, or None; 0 waits for nothing.
         once: Wait for nothing.
         until: `staging` stops before production.
 
     Raises:
         ConfigError: The minutes are none.
     """
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise ConfigError(f"--minutes: {minutes:g} is no time to wait; give a number above 0")
+    if minutes is not None and not 0 <= minutes < math.inf:
+        raise ConfigError(f"--minutes: {minutes:g} is no time to wait; give 0 or more")
     deadline = math.inf if minutes is None else opened.clock.now() + 60 * minutes
-    return Bounds(once, deadline, until == "staging")
+    return Bounds(once or minutes == 0, deadline, until == "staging")
 
 
 def rehearsed(opened: World, tag: str) -> list[str]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from pipelines.core.errors import GateFailed
-from pipelines.core.markdown import inline
+from collections.abc import Callable
+
+from pipelines.core.errors import GateFailed, GatehouseError
+from pipelines.core.records import Record
 from pipelines.release import tags
+from pipelines.release.compare import Comparison, compare, facts
 from pipelines.release.notes import notes
 from pipelines.release.page import Page
 from pipelines.release.standing import Standing
 from pipelines.release.store import Store
+from pipelines.release.story import story
+
+RecordOf = Callable[[str], Record | None]
 
 
-def compose(store: Store, found: Standing, url: str = "") -> Page:
+def compose(store: Store, found: Standing, record_of: RecordOf, url: str = "") -> Page:
     """Return the page of a release.
 
     Args:
         store: Where the state lies.
         found: How it stands.
+        record_of: Reads the record of an input digest.
         url: Of the repository's page; empty where there is none.
 
     Raises:
@@ -29,12 +36,8 @@ def compose(store: Store, found: Standing, url: str = "") -> Page:
     if tag_object != history.tag_object:
         raise GateFailed(f"tag {history.tag}: was moved since its release; its page is left as it is")
     before = found.before.commit if found.before else ""
-    body = "\n\n".join(
-        [
-            _story(found),
-            notes(store.root, history.tag, tag_object, history.commit, before, url),
-        ]
-    )
+    told = story(history, manifest=found.manifest, comparison=_compared(store, found, record_of))
+    body = "\n\n".join([told.strip(), notes(store.root, history.tag, tag_object, history.commit, before, url)])
     files = {f"gatehouse-{history.tag}-history.json": history.as_file()} if found.outcome != "on_its_way" else {}
     if found.manifest_bytes:
         files[f"gatehouse-{history.tag}-manifest.json"] = found.manifest_bytes
@@ -44,5 +47,12 @@ def compose(store: Store, found: Standing, url: str = "") -> Page:
     return Page(history.tag, found.outcome, body, files, serves)
 
 
-def _story(found: Standing) -> str:
-    return "\n".join(f"- {event.at} {inline(event.said, 300)}" for event in found.history.events)
+def _compared(store: Store, found: Standing, record_of: RecordOf) -> Comparison | None:
+    """Return what changed since the version before; a page is written without it where it cannot be read any more."""
+    if found.before is None:
+        return None
+    try:
+        sides = [facts(store.root, tag, record_of) for tag in (found.before.tag, found.history.tag)]
+    except GatehouseError:
+        return None
+    return compare(*sides)

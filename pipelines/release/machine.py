@@ -96,15 +96,15 @@ def release(world: World, tag: str, *, once: bool = False, bounds: Bounds = ALL_
     return _run(world, bounds._replace(once=once or bounds.once))
 
 
-def reconcile(world: World, *, once: bool = False) -> Outcome:
-    """Finish what a dead run could not, and let target and registry follow Git where nothing is on its way.
+def reconcile(world: World, *, once: bool = False, bounds: Bounds = ALL_THE_WAY) -> Outcome:
+    """Finish what a dead run could not, and let target and registry follow Git; arguments as for `release`.
 
     Raises:
         ServiceError: Something outside failed; the same command goes on.
     """
     seen = look(world)
     if seen.state.step != "idle":
-        return _run(world, Bounds(once))
+        return _run(world, bounds._replace(once=once or bounds.once))
     if seen.state.stable is None:
         return Outcome("nothing", "nothing was ever released: there is nothing to reconcile")
     is_ready = _keep_idle(seen)

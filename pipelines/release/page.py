@@ -16,7 +16,7 @@ from pipelines.release.standing import Outcome
 BODY_CHARACTERS = 120_000  # GitHub takes 125,000
 BEGIN, END = "<!-- gatehouse:release -->", "<!-- gatehouse:end -->"
 TAKEN_BACK = " (rolled back)"
-_OURS = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+_OURS = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
 _CUT = "_The rest is cut off here; the history beside this page holds it._"
 
 

@@ -22,11 +22,16 @@ KNOWN_VARIABLES = [
     APP_VARIABLE,
     "GATEHOUSE_LOCK",
     "GATEHOUSE_MAIN_RUNNER",
+    "GATEHOUSE_PROMETHEUS",
+    "GATEHOUSE_RELEASE_RUNNER",
     "GATEHOUSE_REMOTE",
+    "GATEHOUSE_REQUIRE_SIGNED",
     "GATEHOUSE_RUNNER",
     "GATEHOUSE_SHARDS",
+    "GATEHOUSE_TARGET",
     "GATEHOUSE_TEAMS",
     "GATEHOUSE_TIMEOUT_MINUTES",
+    "GATEHOUSE_URL_STAGING",
 ]
 
 
@@ -182,11 +187,16 @@ def _no_twins(names: list[str], *key: str) -> None:
 
 def _wrong_value(name: str, value: str) -> str | None:
     """Say what is wrong with the value of a variable that the workflows read."""
-    if name in ("GATEHOUSE_RUNNER", "GATEHOUSE_MAIN_RUNNER") and not _is_runner(value):
+    if name in ("GATEHOUSE_RUNNER", "GATEHOUSE_MAIN_RUNNER", "GATEHOUSE_RELEASE_RUNNER") and not _is_runner(value):
         return 'JSON is needed: a label in quotes, or a list such as ["self-hosted", "gpu"]'
     if name == "GATEHOUSE_LOCK" and value not in ("auto", "cpu", "cuda"):
         return "auto, cpu or cuda is needed"
-    if name == "GATEHOUSE_TEAMS" and value not in ("true", "false"):
+    if name == "GATEHOUSE_TARGET" and not re.fullmatch(r"[a-z]+|[A-Za-z0-9_.]+:[A-Za-z0-9_]+", value):
+        return "kubernetes, local, or package.module:function is needed"
+    is_url = re.fullmatch(r"https?://[^\s/@]+(/[^\s]*)?", value)
+    if name in ("GATEHOUSE_PROMETHEUS", "GATEHOUSE_URL_STAGING") and not is_url:
+        return "an http:// or https:// URL without a password is needed"
+    if name in ("GATEHOUSE_TEAMS", "GATEHOUSE_REQUIRE_SIGNED") and value not in ("true", "false"):
         return "true or false, in quotes, is needed"
     whole = {"GATEHOUSE_SHARDS": 256, "GATEHOUSE_TIMEOUT_MINUTES": 7200, APP_VARIABLE: 2**53}
     if name in whole and not (re.fullmatch(r"[1-9][0-9]{0,15}", value) and int(value) <= whole[name]):

@@ -55,11 +55,32 @@ def test_a_rollout_is_held_let_go_and_taken_back_by_a_person(site: Site) -> None
     assert said.splitlines()[-1].endswith(" --release --why ... lets v1.1.0 go on")
     code, said, _ = run(site, "reconcile", *TARGET)
     assert (code, said.startswith("v1.1.0: held by rita since ")) == (4, True)
+    assert run(site, "reconcile", "--once", *TARGET)[0] == 0, "what a person holds is no failure of every tenth minute"
     assert run(site, "hold", "--release", "--why", "back", *TARGET)[0] == 0
     code, said, _ = run(site, "rollback", "--why", "changed our mind", *TARGET)
     assert (code, said.splitlines()[0]) == (0, "Roll back v1.1.0: changed our mind")
     code, _, failure = run(site, "rollback", "--why", "again", *TARGET)
     assert (code, failure.splitlines()[0][:42]) == (3, "error: v1.1.0 was rolled back already, and")
+
+
+def test_a_run_that_may_touch_staging_alone_leaves_production_to_another(site: Site) -> None:
+    code, said, _ = run(site, "release", "--tag", "v1.1.0", "--until=staging", *TARGET)
+    assert (code, said.splitlines()[-2]) == (0, "v1.1.0 passed staging; production is next")
+    assert set(site.file.read()["deployed"]) == {"staging/stable", "production/stable"}
+    assert (site.state().step, site.file.read()["weights"]) == ("deploy", [])
+    code, said, _ = run(site, "release", "--tag", "v1.1.0", "--minutes", "0.01", *TARGET)
+    assert (code, said.splitlines()[-2]) == (0, "waiting: v1.1.0 to be ready in production")
+    code, said, _ = run(site, "release", "--tag", "v1.1.0", "--until=staging", *TARGET)
+    assert said.splitlines()[-2] == "v1.1.0 passed staging; production is next"
+    assert run(site, "release", "--tag", "v1.1.0", "--minutes", "60", *TARGET)[0] == 0
+    assert site.state().step == "idle"
+
+
+def test_no_minutes_and_no_target_are_refused_in_one_line(site: Site) -> None:
+    code, _, failure = run(site, "rollback", "--why", "x", "--minutes=-1", *TARGET)
+    assert (code, failure.splitlines()[0]) == (2, "error: --minutes: -1 is no time to wait; give 0 or more")
+    code, _, failure = run(site, "reconcile", "--target=")
+    assert (code, failure.startswith("error: --target: is empty; name where it runs")) == (2, True)
 
 
 def test_the_next_version_is_tagged_and_pushed(site: Site) -> None:

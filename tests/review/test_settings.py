@@ -127,6 +127,8 @@ def test_the_shipped_files_have_no_problem_and_the_schemas_accept_them() -> None
             "JSON is needed",
         ),
         ("variables.yml", "default false.", "default false.\n    value: 'yes'", "true or false, in quotes, is needed"),
+        ("variables.yml", "is released or reconciled.", "which.\n    value: a b", "local, or package.module"),
+        ("variables.yml", "needed by the target kubernetes.", "x.\n    value: p:9090", "URL without a password"),
         ("variables.yml", "auto, cpu or cuda; default auto.", "which.\n    value: gpu", "auto, cpu or cuda is needed"),
         ("rulesets/main.json", '"integration_id": 0', '"integration": 0', "did you mean 'integration_id'?"),
         ("rulesets/main.json", '"squash"', '"sqash"', "did you mean 'squash'?"),

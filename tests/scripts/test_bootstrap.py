@@ -136,7 +136,7 @@ def test_what_is_applied_pins_the_status_to_the_app_and_lets_nobody_move_a_relea
     assert "update" in rules(github.ruleset("releases: history"))
     production = github.environments["production"]
     assert production["protection_rules"][0]["reviewers"] == [{"type": "Team", "reviewer": {"id": 70}}]
-    assert {(one["type"], one["name"]) for one in production["policies"]} == {("branch", "main"), ("tag", "v*")}
+    assert {(one["type"], one["name"]) for one in production["policies"]} == {("branch", "main")}
 
 
 def test_without_an_app_it_still_applies_and_says_what_is_not_protected(github: Repository, folder: Path) -> None:
@@ -347,7 +347,7 @@ def test_a_private_repository_without_required_reviewers_falls_back_and_says_to_
         assert all("a CODEOWNER's approving review of exactly the head commit" in note for note in notes)
         production = github.environments["production"]
         assert production["protection_rules"] == []
-        assert {one["name"] for one in production["policies"]} == {"main", "v*"}, "what the plan has is still applied"
+        assert {one["name"] for one in production["policies"]} == {"main"}, "what the plan has is still applied"
         before = len(github.posts)
         again = bootstrap(github, folder, *APP, "--apply")
         assert len(github.posts) == before, "nothing is written a second time"

@@ -15,6 +15,7 @@ As a process, with what it knows in a file that is rewritten after every request
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import json
 import math
@@ -173,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = parts.path.removeprefix("/api/v3")  # where an Enterprise server has its API
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            body = json.loads(raw) if raw else None
+            is_file = self.headers.get("Content-Type") == "application/octet-stream"
+            body = {"base64": base64.b64encode(raw).decode()} if is_file else json.loads(raw) if raw else None
         except ValueError:
             self._send(Answer(400, {"message": "Problems parsing JSON"}), path, {})
             return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tests.standin.github_answers import NOT_FOUND, Answer, invalid
+from tests.standin.github_releases import ROUTES as RELEASES
 from tests.standin.github_settings import settings
 from tests.standin.github_store import now, shown, user
 
@@ -20,6 +21,8 @@ SCOPES = [
     (r"pulls(/.*)?", ("pull_requests",)),
     (r"statuses/.*", ("statuses",)),
     (r"labels(/.*)?", ("issues", "pull_requests")),
+    (r"releases(/.*)?", ("contents",)),
+    (r"actions/workflows/[^/]+/dispatches", ("actions",)),
     (r"actions/variables(/.*)?|environments/[^/]+/variables(/.*)?", ("variables",)),
     (r".*", ("administration",)),
 ]
@@ -256,4 +259,5 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", r"actions/runs/(\d+)/jobs", _jobs),
     ("GET", r"actions/runs/(\d+)/artifacts", _artifacts),
     ("GET", r"actions/runs/(\d+)/approvals", _approvals),
+    *RELEASES,
 ]

@@ -33,6 +33,11 @@ class Store:
         self.jobs: dict[int, list[dict[str, Any]]] = {}  # of a run's last attempt
         self.artifacts: dict[int, list[dict[str, Any]]] = {}
         self.approvals: dict[int, list[dict[str, Any]]] = {}  # of a run that waited for an environment
+        self.releases: list[dict[str, Any]] = []  # newest first
+        self.latest = 0  # which of them, by id
+        self.immutable: list[int] = []  # which of them take no file once they are published
+        self.workflows: dict[str, list[str]] = {}  # that may be started by hand, with the names of their inputs
+        self.dispatched: list[dict[str, Any]] = []  # what was started so
         self.settings: dict[str, Any] = {  # by path under the repository: a list is a collection
             "": {"full_name": repository, "default_branch": "main", "private": False, "visibility": "public",
                  "owner": {"login": self.owner, "type": "Organization"}},
