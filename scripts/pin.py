@@ -23,8 +23,10 @@ def main() -> None:
     with only_one("pin", root=arguments.root):
         pins = pin(arguments.root, arguments.environment, arguments.gateway, models)
     print(f"gateway {pins.gateway}")
-    for name, image in sorted(pins.models.items()):
-        print(f"{name} {image}")
+    for name, held in sorted(pins.models.items()):
+        print(
+            f"{name} {held.image}{'' if held.digest else ' (what it holds is not known: no models/' + name + ' here)'}"
+        )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h".removesuffix(" 0 h")
 
 
+def signed(value: float | None) -> str:
+    """Write a statistic with two digits; one that is almost nothing has no sign."""
+    return NOTHING if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", MINUS)
+
+
 def e_value(value: float) -> str:
     """Write an e-value; beyond 1,000 digits say nothing."""
     if value >= 1000:
@@ -83,7 +88,7 @@ def limit(gate: Gate) -> str:
         return f"≥ {gate.limit:g}"
     slow = " slower" if gate.name.endswith("_ms") else ""
     if gate.bound_ms is not None:
-        slow = f" > {gate.bound_ms / 1000:g} s"
+        slow = f" over {gate.bound_ms / 1000:g} s"
     return f"≤ {gate.limit * 100:g} %{slow}"
 
 

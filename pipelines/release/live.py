@@ -61,8 +61,8 @@ class Live:
     def _news(self, look: Look) -> str | None:
         """Return a line where something changed, or where a minute has passed."""
         told = look.told
-        statuses = tuple(figures.status(gate) for gate in told.gates) if told else ()
-        news = (look.stage, told.verdict if told else "", statuses, bool(look.held), look.blind_s > 0, look.waiting)
+        failed = tuple(gate.name for gate in told.gates if gate.status == "failed") if told else ()
+        news = (look.stage, told.verdict if told else "", failed, bool(look.held), look.blind_s > 0, look.waiting)
         if news == self._said and look.total_s - self._said_at < EVERY_S:
             return None
         is_silent = told is None or not told.verdict

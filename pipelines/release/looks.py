@@ -78,6 +78,8 @@ class Told(NamedTuple):
         stable: Likewise of stable.
         n_stage: Candidate requests in the stage, or None.
         more: Further candidate requests until the stage is decided, or None.
+        closed: Closed outcomes of the A/B test's first metric: of the candidate, of stable; None outside of it.
+        min_per_arm: So many of each side it needs at least, or None.
         split_p: p-value that users are split as declared.
         alpha: Most false rollbacks; e-values decide at 1 / alpha. None where it is not told.
     """
@@ -90,6 +92,8 @@ class Told(NamedTuple):
     stable: float | None = None
     n_stage: float | None = None
     more: float | None = None
+    closed: tuple[float, float] | None = None
+    min_per_arm: float | None = None
     split_p: float | None = None
     alpha: float | None = None
 
@@ -164,6 +168,8 @@ def told(
         stable=n_stable,
         n_stage=_number(verdict.get("n_requests")),
         more=_number(verdict.get("requests_to_decide")),
+        closed=closed_of(counters or {}) if (stage or {}).get("kind") == "ab_test" else None,
+        min_per_arm=_number(rules.get("min_per_arm")) if isinstance(rules, dict) else None,
         split_p=_number(verdict.get("sample_ratio_p")),
         alpha=_number(verdict.get("alpha")),
     )
@@ -178,6 +184,19 @@ def requests_of(counters: Mapping[str, Any]) -> tuple[float | None, float | None
     sides = ([epoch.get(side) for epoch in epochs] for side in ("candidate", "stable"))
     found = [sum(_number(arm.get("requests")) or 0.0 for arm in arms if isinstance(arm, dict)) for arms in sides]
     return found[0], found[1]
+
+
+def closed_of(counters: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the closed outcomes of candidate and stable, of the metric that has most; None without any."""
+    test = counters.get("ab_test")
+    outcomes = test.get("outcomes") if isinstance(test, dict) else None
+    found = []
+    for sides in outcomes.values() if isinstance(outcomes, dict) else ():
+        arms = [sides.get(side) for side in ("candidate", "stable")] if isinstance(sides, dict) else []
+        numbers = [_number(arm[0]) for arm in arms if isinstance(arm, list) and arm]
+        if len(numbers) == 2 and None not in numbers:
+            found.append((numbers[0] or 0.0, numbers[1] or 0.0))
+    return max(found, default=None)
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:

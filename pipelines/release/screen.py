@@ -195,6 +195,10 @@ def _times(look: Look) -> list[str]:
             f"about {figures.count(look.told.more)} more requests"
             + (f", {figures.duration(about)}" if about is not None else "")
         )
+    if look.told and look.told.verdict == "hold" and look.told.closed:
+        least = f" of at least {figures.count(look.told.min_per_arm)}" if look.told.min_per_arm else ""
+        candidate, stable = map(figures.count, look.told.closed)
+        found.append(f"outcomes of each side: {candidate} and {stable}{least}")
     if look.blind_s:
         found.append(f"nothing measured for {figures.duration(look.blind_s)}")
     return found

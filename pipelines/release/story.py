@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipelines.core.github.limits import fit
-from pipelines.core.markdown import inline
-from pipelines.release import clock, comparison_text, figures, story_chart, story_tables
+from pipelines.core.markdown import code, inline
+from pipelines.release import comparison_text, figures, story_chart, story_tables
 from pipelines.release.compare import Comparison
 from pipelines.release.history import ENDS, Event, History
 from pipelines.release.looks import Told, told_of
@@ -72,7 +72,6 @@ def story(
         _passages(passages),
         story_chart.shares(events),
         *_evidence(events),
-        story_chart.limits(_last_told(events)),
         _made_of(manifest),
         _folded("What Git tells", _log(events)),
         _compared(comparison),
@@ -104,7 +103,7 @@ def outcome(history: History, events: Sequence[Event]) -> tuple[str, str]:
         rest = f" {inline(_rest(end), 200)}" if end else " The way back is not finished yet."
         return alert, f"{tag} {word}.** {inline(_why(back), 400)}.{rest}"
     if end is not None:
-        return "TIP", f"{tag} is released.** {inline(_instead(events), 300)}"
+        return "TIP", f"{tag} is released.** {_instead(events)}"
     if last.action == "hold":
         return "WARNING", f"{tag} is held.** {inline(_why(last), 400)}"
     return "NOTE", f"{tag} is on its way.** {inline(last.said, 300)}"
@@ -125,9 +124,13 @@ def _instead(events: Sequence[Event]) -> str:
     """Say since when it serves, and what let it through."""
     champion = next((event for event in events if event.said.startswith("Make ")), events[-1])
     instead = re.search(r"the champion instead of ([^:]+):", champion.said)
-    before = f" instead of {instead[1]}" if instead else ""
-    at = events[-1].at.replace("T", " ").removesuffix("Z")
-    return f"It serves all traffic{before} since {at} UTC: {_why(champion)}."
+    before = f" instead of {inline(instead[1], 60)}" if instead else ""
+    return f"It serves all traffic{before} since {_moment(events[-1])} UTC: {inline(_why(champion), 240)}."
+
+
+def _moment(event: Event) -> str:
+    """Write when something happened; what is no time is shown as it stands."""
+    return code(event.at.replace("T", " ").removesuffix("Z"), 20)
 
 
 # --- the steps ------------------------------------------------------------------------------------------------
@@ -136,9 +139,9 @@ def _instead(events: Sequence[Event]) -> str:
 def passages_of(events: Sequence[Event]) -> list[Passage]:
     """Return the steps of an attempt in order, each with how it ended."""
     found: list[Passage] = []
-    began = clock.read(events[0].at) if events else 0.0
+    began = story_chart.seconds(events[0].at) if events else 0.0
     for event in events:
-        at, told = clock.read(event.at), told_of(event)
+        at, told = story_chart.seconds(event.at), told_of(event)
         if event.action in ("advance", "rollback") and event.stage is not None:
             mark = MARKS["advance" if event.action == "advance" else "rollback"]
             share = story_tables.number(event.stage.get("weight"))
@@ -167,8 +170,9 @@ def _passages(passages: Sequence[Passage]) -> str:
     for one in passages:
         share = figures.NOTHING if one.share is None else figures.share(one.share)
         requests = figures.count(one.told.n_stage if one.told else None)
-        cells = [f"**{inline(one.name, 40)}**", share, requests, figures.duration(one.seconds), one.mark]
-        lines.append(f"| {' | '.join([*cells, inline(one.why, 240)])} |")
+        cells = [share, requests, figures.duration(one.seconds), one.mark]
+        unbroken = [story_tables.unbroken(cell) for cell in (f"**{inline(one.name, 40)}**", *cells)]
+        lines.append(f"| {' | '.join([*unbroken, inline(one.why, 240)])} |")
     return "\n".join(lines)
 
 
@@ -200,8 +204,7 @@ def _log(events: Sequence[Event]) -> str:
     """Tell the events as Git's commits do, with who did each."""
     lines = []
     for event in events[:MOST_EVENTS]:
-        at = event.at.replace("T", " ").removesuffix("Z")
-        lines.append(f"- {inline(at, 20)} {inline(event.said, 300)} <sub>{by(event.by)}</sub>")
+        lines.append(f"- {_moment(event)} {inline(event.said, 300)} <sub>{by(event.by)}</sub>")
     if len(events) > MOST_EVENTS:
         lines.append(f"- and {len(events) - MOST_EVENTS:,} more in the history file")
     return "\n".join(lines)

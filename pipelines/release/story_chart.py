@@ -1,4 +1,4 @@
-"""The charts of a release's story as Mermaid blocks, which GitHub draws itself: numbers and plain letters only."""
+"""The chart of a release's story as a Mermaid block, which GitHub draws itself: numbers and plain letters only."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 from pipelines.release import clock
 from pipelines.release.history import Event
-from pipelines.release.looks import Told
 
-PALETTE = '{"themeVariables": {"xyChart": {"plotColorPalette": "#6f9ceb, #b8792a"}}}'  # readable on white and on black
-POINTS = 48
-MOST_BARS = 8
-HIGHEST = 300.0  # percent of a limit: beyond, how far no longer matters
+# Readable on white and on black, and flat.
+PALETTE = '{"xyChart": {"height": 280}, "themeVariables": {"xyChart": {"plotColorPalette": "#6f9ceb"}}}'
+POINTS = 96
 
 
 def shares(events: Sequence[Event]) -> str:
@@ -43,12 +41,12 @@ def shares(events: Sequence[Event]) -> str:
 
 
 # Name of a unit of time, its seconds, and from how many seconds on it is used.
-UNITS = (("days", 86_400.0, 2 * 86_400.0), ("hours", 3600.0, 2 * 3600.0), ("minutes", 60.0, 0.0))
+UNITS = (("days", 86_400.0, 172_800.0), ("hours", 3600.0, 7200.0), ("minutes", 60.0, 120.0), ("seconds", 1.0, 0.0))
 
 
 def _steps(events: Sequence[Event]) -> list[tuple[float, float]]:
     """Return (moment, percent) at every change; a released version has all traffic at its end."""
-    steps = [(clock.read(event.at), max(0.0, min(1.0, event.weight)) * 100) for event in events]
+    steps = [(seconds(event.at), max(0.0, min(1.0, event.weight)) * 100) for event in events]
     if events[-1].action == "released":
         steps[-1] = (steps[-1][0], 100.0)
     return steps
@@ -58,42 +56,13 @@ def _at(steps: Sequence[tuple[float, float]], moment: float) -> float:
     return next((value for at, value in reversed(steps) if at <= moment + 1e-6), 0.0)
 
 
-def limits(told: Told | None) -> str:
-    """Draw how much of each limit was used: what was measured, and the upper bound.
-
-    Args:
-        told: A verdict, or None.
-
-    Returns:
-        A fenced block; nothing where no share was held against a limit.
-    """
-    rows = [
-        (gate.name, gate.value / gate.limit, (gate.upper or gate.value) / gate.limit)
-        for gate in (told.gates if told else ())
-        if gate.kind == "limit" and gate.name != "rating" and gate.value is not None and gate.limit > 0
-    ][:MOST_BARS]
-    if len(rows) < 2:  # a line needs two points
-        return ""
-    highest = max(120.0, *(_percent(upper) for _, _, upper in rows), *(_percent(value) for _, value, _ in rows))
-    return _block(
-        [
-            '    title "Percent of each limit (bars: measured, line: upper bound)"',
-            f"    x-axis [{', '.join(_label(name) for name, _, _ in rows)}]",
-            f'    y-axis "percent of the limit" 0 --> {highest:.0f}',
-            f"    bar [{', '.join(f'{_percent(value):.1f}' for _, value, _ in rows)}]",
-            f"    line [{', '.join(f'{_percent(upper):.1f}' for _, _, upper in rows)}]",
-        ]
-    )
+def seconds(at: str) -> float:
+    """Return when something happened, seconds since 1970; 0 for what is no time, since a file may say anything."""
+    try:
+        return clock.read(at)
+    except ValueError:
+        return 0.0
 
 
 def _block(lines: list[str]) -> str:
     return "\n".join(["```mermaid", f"%%{{init: {PALETTE}}}%%", "xychart-beta", *lines, "```"])
-
-
-def _percent(share: float) -> float:
-    return max(0.0, min(HIGHEST, share * 100))
-
-
-def _label(name: str) -> str:
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in " _-") else " " for letter in name)
-    return f'"{plain[:20].strip() or "other"}"'

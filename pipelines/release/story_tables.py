@@ -20,6 +20,7 @@ MARKS = {
 }
 SHORT = 12
 MOST_ROWS = 40
+UNBROKEN = 24  # characters
 
 
 def gates(told: Told) -> str:
@@ -40,7 +41,7 @@ def _gate(one: Gate) -> str:
     rate = f"{figures.value(one, one.value)} ({figures.interval(one)})"
     e_values = [figures.e_value(one.harm).replace(">", "&gt;"), figures.e_value(one.proof).replace(">", "&gt;")]
     cells = [name, figures.counted(one), rate, figures.limit(one), *e_values, MARKS.get(figures.status(one), "")]
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(unbroken, cells))} |"
 
 
 def compared(told: Told) -> str:
@@ -63,12 +64,21 @@ def _compared(one: Compared, alpha: float | None) -> str:
         for mean, n in ((one.mean_candidate, one.n_candidate), (one.mean_stable, one.n_stable))
     ]
     gained = f"{figures.measure(one.metric, one.gain, is_signed=True)} ({figures.gain_interval(one)})"
-    welch = figures.NOTHING if one.welch_t is None else f"{one.welch_t:.2f} ({figures.p_value(one.welch_p)})"
+    welch = (
+        figures.NOTHING if one.welch_t is None else f"{figures.signed(one.welch_t)} ({figures.p_value(one.welch_p)})"
+    )
     p_values = [figures.p_value(one.adjusted_p_harm), figures.p_value(one.p_safe)]
-    d = figures.NOTHING if one.cohens_d is None else f"{one.cohens_d:.2f}"
-    cells = [code(one.metric, 60), *sides, gained, figures.measure(one.metric, one.margin), *p_values, welch, d]
+    cells = [
+        code(one.metric, 60),
+        *sides,
+        gained,
+        figures.measure(one.metric, one.margin),
+        *p_values,
+        welch,
+        figures.signed(one.cohens_d),
+    ]
     cells.append(MARKS[figures.standing(one, alpha)])
-    return f"| {' | '.join(cell.replace('<', '&lt;') for cell in cells)} |"
+    return f"| {' | '.join(unbroken(cell.replace('<', '&lt;')) for cell in cells)} |"
 
 
 def made_of(manifest: Manifest) -> str:
@@ -89,7 +99,12 @@ def made_of(manifest: Manifest) -> str:
     ]
     shown = [f"| {name} | {value} |" for name, value in rows if value][:MOST_ROWS]
     more = [f"| and {len(rows) - MOST_ROWS} more | |"] if len(rows) > MOST_ROWS else []
-    return "\n".join(["| | SHA-256 |", "|:--|:--|", *shown, *more])
+    return "\n".join(["| | digest |", "|:--|:--|", *shown, *more])
+
+
+def unbroken(cell: str) -> str:
+    """Keep a short cell on one line: 100 % would be broken before its sign."""
+    return cell.replace(" ", "\N{NO-BREAK SPACE}") if len(cell) <= UNBROKEN else cell
 
 
 def _short(sha: str) -> str:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 Slot = Literal["stable", "candidate"]
 
 # Name of a target: the module and the function that builds it.
-KNOWN: dict[str, str] = {"local": "pipelines.release.local.target:build"}
+KNOWN: dict[str, str] = {
+    "local": "pipelines.release.local.target:build",
+    "kubernetes": "pipelines.release.kubernetes.cluster:build",
+}
 NO_TERMS: Mapping[str, Any] = {}
 
 

@@ -1,20 +1,24 @@
 """Build an overlay as `kustomize build` does, as far as k8s/ uses it; test_overlays.py holds it against kubectl's.
 
-Of a kustomization: resources, components, configMapGenerator (files), namespace, images (newName, digest), patches
-(strategic merge by path, JSON 6902 by target and inline). Anything else is refused, so that nothing is passed over.
+Of a kustomization: resources, components, configMapGenerator (files), generatorOptions (annotations), namespace, images
+(newName, digest), patches (strategic merge by path; JSON 6902 by target, inline or by path: test and replace). Anything
+else is refused, so that nothing is passed over.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipelines.release.kubernetes.configuration import map_name
+
 Resource = dict[str, Any]
-KNOWN = {"apiVersion", "kind", "resources", "components", "configMapGenerator", "namespace", "images", "patches"}
+KNOWN = {
+    "apiVersion", "kind", "resources", "components", "configMapGenerator", "generatorOptions", "namespace", "images",
+    "patches",
+}  # fmt: skip
 MERGED_BY = {"containers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath"}
 
 
@@ -25,7 +29,7 @@ def build(folder: Path) -> list[Resource]:
     for resource in resources:
         if resource.pop("#generated", False):
             name = resource["metadata"]["name"]
-            resource["metadata"]["name"] = renamed[name] = f"{name}-{content_hash(resource)}"
+            resource["metadata"]["name"] = renamed[name] = map_name(name, resource["data"])
     for resource in resources:
         for volume in resource.get("spec", {}).get("template", {}).get("spec", {}).get("volumes", []):
             if "configMap" in volume:
@@ -46,7 +50,7 @@ def accumulate(folder: Path, given: list[Resource]) -> list[Resource]:
     for name in declared.get("components", []):
         resources = accumulate((folder / name).resolve(), resources)
     for generator in declared.get("configMapGenerator", []):
-        resources.append(config_map(folder, generator))
+        resources.append(config_map(folder, generator, declared.get("generatorOptions", {})))
     for patch in declared.get("patches", []):
         apply(folder, patch, resources)
     for image in declared.get("images", []):
@@ -54,12 +58,16 @@ def accumulate(folder: Path, given: list[Resource]) -> list[Resource]:
     if namespace := declared.get("namespace"):
         for resource in resources:
             resource["metadata"]["name" if resource["kind"] == "Namespace" else "namespace"] = namespace
+            for subject in resource.get("subjects", []):
+                if ("ServiceAccount", subject["name"]) in map(identity, resources):
+                    subject["namespace"] = namespace
     return resources
 
 
-def config_map(folder: Path, declared: Resource) -> Resource:
+def config_map(folder: Path, declared: Resource, options: Resource) -> Resource:
     """Return a generated ConfigMap; its name gets a hash of its content at the end."""
     assert set(declared) == {"name", "files"}
+    assert set(options) <= {"annotations"}
     data = {}
     for name in declared["files"]:
         path = (folder / name).resolve()
@@ -68,42 +76,35 @@ def config_map(folder: Path, declared: Resource) -> Resource:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": declared["name"]},
+        "metadata": {"name": declared["name"], **options},
         "data": data,
         "#generated": True,
     }
 
 
-def content_hash(resource: Resource) -> str:
-    """Return the suffix of a ConfigMap: SHA-256 of its JSON as Go writes it, its letters chosen to spell no words."""
-    value = {"kind": "ConfigMap", "name": "", "data": resource["data"]}
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return digest.translate(str.maketrans("013ae", "ghkmt"))
-
-
 def apply(folder: Path, declared: Resource, resources: list[Resource]) -> None:
     """Apply one patch in place."""
-    if "path" in declared:
+    if "target" not in declared:
         assert set(declared) == {"path"}
         patch = yaml.safe_load((folder / declared["path"]).read_text())
         (target,) = [one for one in resources if identity(one) == identity(patch)]
         target.update(merged(target, patch))
         return
-    assert set(declared) == {"target", "patch"}
+    assert set(declared) in ({"target", "patch"}, {"target", "path"})
+    operations = yaml.safe_load(declared["patch"] if "patch" in declared else (folder / declared["path"]).read_text())
     assert set(declared["target"]) == {"kind", "name"}
     found = [one for one in resources if identity(one) == (declared["target"]["kind"], declared["target"]["name"])]
     assert found, f"{folder}: nothing is {declared['target']}"
     for resource in found:
-        for operation in yaml.safe_load(declared["patch"]):
-            assert operation["op"] == "replace"
-            *parents, last = [int(part) if part.isdigit() else part for part in operation["path"].split("/")[1:]]
+        for operation in operations:
+            assert operation["op"] in ("test", "replace")
+            parts = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
+            *parents, last = [int(part) if part.isdigit() else part for part in parts]
             place: Any = resource
             for part in parents:
                 place = place[part]
             assert not isinstance(place, dict) or last in place, f"{operation['path']} replaces nothing"
+            assert operation["op"] == "replace" or place[last] == operation["value"], f"{operation['path']}: is another"
             place[last] = operation["value"]
 
 

@@ -22,7 +22,11 @@ from tests.k8s.kustomize import Resource, build, identity
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("production", "staging")
 KUBERNETES = "1.35"  # the first in which image volumes need no switch
-CRDS = {"monitoring.coreos.com/v1": "monitoring.coreos.com_{}_v1", "keda.sh/v1alpha1": "keda.sh_{}_v1alpha1"}
+GROUPS = ("monitoring.coreos.com/v1", "keda.sh/v1alpha1", "argoproj.io/v1alpha1", "gateway.networking.k8s.io/v1")
+RUN = ("Deployment", "Rollout")
+VERDICT = {"GATEHOUSE_GATES", "GATEHOUSE_PROMETHEUS"}
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+"""Where the Kubernetes API is; nothing selects it by a label, and nothing outside is reached by this way."""
 
 
 @cache
@@ -34,16 +38,32 @@ def resources(environment: str) -> dict[tuple[str, str], Resource]:
 
 
 def check(resource: Resource) -> None:
-    if (form := CRDS.get(resource["apiVersion"])) is None:
+    if resource["apiVersion"] not in GROUPS:
         kubernetes_validate.validate(resource, KUBERNETES, strict=True)
         return
-    schema = json.loads((ROOT / f"tests/crds/{form.format(resource['kind'].lower())}.json").read_text())
-    jsonschema.Draft202012Validator(schema).validate(resource)  # unchecked itself: one of its patterns is Go's
+    group, _, version = resource["apiVersion"].partition("/")
+    path = ROOT / f"tests/crds/{group}_{resource['kind'].lower()}_{version}.json"
+    validator(path).validate(resource)
+    if resource["kind"] == "Rollout":  # its own schema leaves most of the pods to Kubernetes
+        pod = {
+            "apiVersion": "v1",
+            "kind": "PodTemplate",
+            "metadata": {"name": "x"},
+            "template": resource["spec"]["template"],
+        }
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
+@cache
+def validator(path: Path) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(
+        json.loads(path.read_text())
+    )  # unchecked itself: one of its patterns is Go's
 
 
 def pods(environment: str) -> dict[str, Resource]:
     found = resources(environment).values()
-    return {one["metadata"]["name"]: one["spec"]["template"] for one in found if one["kind"] == "Deployment"}
+    return {one["metadata"]["name"]: one["spec"]["template"] for one in found if one["kind"] in RUN}
 
 
 def config_map(environment: str, name: str) -> Resource:
@@ -98,6 +118,9 @@ def test_all_of_it_is_in_the_environments_own_namespace(environment: str) -> Non
         assert (name if kind == "Namespace" else resource["metadata"]["namespace"]) == namespace, (kind, name)
     scaled = resources(environment)["ScaledObject", "vllm"]
     assert re.findall(r'namespace="([^"]+)"', json.dumps(scaled).replace('\\"', '"')) == [namespace]
+    canary = resources(environment)["Rollout", "vllm"]["spec"]["strategy"]["canary"]
+    (plugin,) = canary["trafficRouting"]["plugins"].values()
+    assert plugin["namespace"] == namespace
 
 
 @each
@@ -111,11 +134,11 @@ def test_every_image_is_named_by_digest(environment: str) -> None:
 
 
 @each
-def test_pods_are_restricted_and_hold_no_account_of_the_cluster(environment: str) -> None:
+def test_pods_are_restricted_and_only_the_gateway_has_an_account_of_the_cluster(environment: str) -> None:
     assert set(pods(environment)) == {"gateway", "vllm"}
-    for pod in pods(environment).values():
+    for name, pod in pods(environment).items():
         spec = pod["spec"]
-        assert spec["automountServiceAccountToken"] is False
+        assert spec["automountServiceAccountToken"] is (name == "gateway")
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -158,12 +181,19 @@ def test_services_monitors_budgets_and_scalers_point_at_pods_that_are_there(envi
             assert spec["selector"]["matchLabels"] == pods(environment)[name]["metadata"]["labels"]
         elif kind in ("HorizontalPodAutoscaler", "ScaledObject"):
             assert spec["scaleTargetRef"]["name"] in pods(environment)
-            assert "replicas" not in found["Deployment", spec["scaleTargetRef"]["name"]]["spec"], "two would set it"
+            scaled = found[spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]]
+            assert spec["scaleTargetRef"]["apiVersion"] == scaled["apiVersion"]
+            assert "replicas" not in scaled["spec"], "two would set it"
         elif kind == "ServiceMonitor":
             services = [one for (sort, _), one in found.items() if sort == "Service"]
             wanted = spec["selector"]["matchLabels"].items()
             (service,) = [one for one in services if wanted <= one["metadata"]["labels"].items()]
             assert spec["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+        elif kind == "PodMonitor":
+            pod = pods(environment)[name]
+            assert spec["selector"]["matchLabels"] == pod["metadata"]["labels"]
+            names = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
+            assert {endpoint["port"] for endpoint in spec["podMetricsEndpoints"]} <= names
 
 
 def ways(environment: str, direction: str, side: str) -> set[tuple[str, str, int]]:
@@ -175,6 +205,9 @@ def ways(environment: str, direction: str, side: str) -> set[tuple[str, str, int
         who = policy["spec"]["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/name", "all")
         for rule in policy["spec"].get(direction, []):
             for peer in rule[side]:
+                if set(peer) == {"ipBlock"}:
+                    found |= {(who, peer["ipBlock"]["cidr"], port["port"]) for port in rule["ports"]}
+                    continue
                 labels = [*peer.get("namespaceSelector", {}).get("matchLabels", {}).items(),
                           *peer.get("podSelector", {}).get("matchLabels", {}).items()]  # fmt: skip
                 assert labels, "whoever selects everything names nobody"
@@ -199,6 +232,8 @@ def test_everything_is_denied_but_for_these_ways(environment: str) -> None:
         ("gateway", "name=vllm", 8000),
         ("gateway", "data=true", 5432),
         ("gateway", "data=true", 6379),
+        ("gateway", "metadata.name=monitoring name=prometheus", 9090),
+        *(("gateway", block, port) for block in PRIVATE for port in (443, 6443)),
     }
 
 
@@ -231,7 +266,11 @@ def test_what_is_served_there_is_a_valid_serving_yaml(environment: str, tmp_path
     waits_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] >= waits_s + serving.limits.drain_s + 30
     names = {variable["name"] for variable in pod["containers"][0]["env"]}
-    assert {serving.ledger.url_variable, serving.caches.redis_url_variable} == names
+    assert {serving.ledger.url_variable, serving.caches.redis_url_variable, *VERDICT} == names
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    (gates,) = [one["value"] for one in pod["containers"][0]["env"] if one["name"] == "GATEHOUSE_GATES"]
+    assert mounts["serving"].endswith(str(Path(gates).parent))
+    assert Path(gates).name in config_map(environment, "serving")["data"]
 
 
 @each
@@ -242,9 +281,11 @@ def test_vllm_serves_the_models_that_are_asked_for_by_the_bytes_that_answers_are
     arguments = " ".join(container["args"])
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     images = {volume["name"]: volume["image"]["reference"] for volume in pod["volumes"] if "image" in volume}
-    service = resources(environment)["Service", "vllm"]
-    for upstream in serving["upstreams"].values():
-        assert upstream["base_url"] == f"http://vllm:{service['spec']['ports'][0]['port']}/v1"
+    canary = resources(environment)["Rollout", "vllm"]["spec"]["strategy"]["canary"]
+    for name, upstream in serving["upstreams"].items():
+        side = canary["canaryService" if name.endswith("-next") else "stableService"]
+        service = resources(environment)["Service", side]
+        assert upstream["base_url"] == f"http://{side}:{service['spec']['ports'][0]['port']}/v1"
         model = upstream["model"]
         assert f"--served-model-name={model}" in arguments or f"={model}=/models/{model}" in arguments
         assert images[mounts[f"/models/{model}"]].endswith(f"@{upstream['digest']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.core.errors import ConfigError
-from pipelines.release.pin import merge, pin
+from pipelines.core.files import digest
+from pipelines.release.kubernetes.released import merge
+from pipelines.release.pin import pin
 from tests.k8s.kustomize import build, identity
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +28,8 @@ CANDIDATE = f"registry.example:5000/candidate@sha256:{'b' * 64}"
 def root(tmp_path: Path) -> Path:
     for name in ("k8s", "prompts"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "serving.yaml", tmp_path)
+    for name in ("serving.yaml", "gates.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
 
@@ -41,13 +45,13 @@ def change(root: Path, environment: str, patch: dict[str, Any]) -> None:
 def test_what_is_given_is_pinned_and_the_rest_stays(root: Path) -> None:
     pin(root, "staging", GATEWAY, {})
     pins = pin(root, "staging", None, {"candidate": CANDIDATE})
-    assert (str(pins.gateway), str(pins.models["candidate"])) == (GATEWAY, CANDIDATE)
+    assert (str(pins.gateway), str(pins.models["candidate"].image)) == (GATEWAY, CANDIDATE)
     resources = {identity(resource): resource for resource in build(root / "k8s/overlays/staging")}
     gateway = resources["Deployment", "gateway"]["spec"]["template"]["spec"]
-    vllm = resources["Deployment", "vllm"]["spec"]["template"]["spec"]
+    vllm = resources["Rollout", "vllm"]["spec"]["template"]["spec"]
     assert [container["image"] for container in gateway["containers"]] == [GATEWAY]
     images = {volume["name"]: volume["image"]["reference"] for volume in vllm["volumes"] if "image" in volume}
-    assert images == {"candidate": CANDIDATE, "base": str(pins.models["base"])}
+    assert images == {"candidate": CANDIDATE, "base": str(pins.models["base"].image)}
 
 
 def test_cached_answers_are_bound_to_the_models_bytes(root: Path) -> None:
@@ -64,6 +68,16 @@ def test_again_it_changes_nothing_and_another_environment_is_left_alone(root: Pa
     pin(root, "staging", None, {})
     assert texts(root, "staging") == first
     assert texts(root, "production") == before
+
+
+def test_what_an_image_holds_is_said_by_the_folder_that_it_was_made_of(root: Path) -> None:
+    assert pin(root, "staging", None, {"candidate": CANDIDATE}).models["candidate"].digest == ""
+    (root / "models/candidate").mkdir(parents=True)
+    (root / "models/candidate/model.json").write_text("{}")
+    sha256 = hashlib.sha256(b"{}").hexdigest()
+    held = pin(root, "staging", None, {"candidate": CANDIDATE}).models["candidate"]
+    assert held.digest == digest({"model.json": sha256})
+    assert pin(root, "staging", GATEWAY, {}).models["candidate"] == held, "kept"
 
 
 def test_main_changes_nothing_that_runs_until_it_is_pinned(root: Path) -> None:
@@ -101,7 +115,7 @@ def test_what_is_no_image_or_no_environment_is_refused_and_nothing_is_written(
 
 
 KEY = {"name": "one", "project": "support-desk", "sha256": "0" * 64}
-VLLM = {"kind": "openai", "base_url": "http://vllm:8000/v1", "port": None}
+VLLM = {"kind": "openai", "base_url": "http://vllm-stable:8000/v1", "port": None}
 SERVED = {"upstreams": {"candidate": VLLM, "base": VLLM}, "keys": [KEY]}
 
 
