@@ -75,7 +75,9 @@ def who(root: Path) -> str:
         return "unknown"
 
 
-def bounds(opened: World, minutes: float | None, *, once: bool = False, until: str = "end") -> Bounds:
+def bounds(
+    opened: World, minutes: float | None, *, once: bool = False, until: str = "end", since: str = "start"
+) -> Bounds:
     """Return how far a run goes.
 
     Args:
@@ -83,6 +85,7 @@ def bounds(opened: World, minutes: float | None, *, once: bool = False, until: s
         minutes: Longest wait, or None; 0 waits for nothing.
         once: Wait for nothing.
         until: `staging` stops before production.
+        since: `traffic` leaves alone what no user meets yet.
 
     Raises:
         ConfigError: The minutes are none.
@@ -90,7 +93,7 @@ def bounds(opened: World, minutes: float | None, *, once: bool = False, until: s
     if minutes is not None and not 0 <= minutes < math.inf:
         raise ConfigError(f"--minutes: {minutes:g} is no time to wait; give 0 or more")
     deadline = math.inf if minutes is None else opened.clock.now() + 60 * minutes
-    return Bounds(once or minutes == 0, deadline, until == "staging")
+    return Bounds(once or minutes == 0, deadline, until == "staging", since == "traffic")
 
 
 def rehearsed(opened: World, tag: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.release import machine
 from pipelines.release.state import history_path
 from tests.release.scripted import FILE
 from tests.release.site import IDENTITY, Site
@@ -83,6 +84,15 @@ def test_a_run_that_may_touch_staging_alone_leaves_production_to_another(site: S
     code, said, _ = run(site, "release", "--tag", "v1.1.0", "--until=staging", *TARGET)
     assert said.splitlines()[-2] == "v1.1.0 passed staging; production is next"
     assert run(site, "release", "--tag", "v1.1.0", "--minutes", "60", *TARGET)[0] == 0
+    assert site.state().step == "idle"
+
+
+def test_a_reconciling_run_of_a_workflow_never_takes_a_candidate_to_its_first_user(site: Site) -> None:
+    machine.release(site.world(), "v1.1.0", bounds=machine.Bounds(is_staging_only=True))
+    code, said, _ = run(site, "reconcile", "--minutes=45", "--from=traffic", *TARGET)
+    assert (code, said.splitlines()[-2]) == (0, "v1.1.0 has no traffic yet (step deploy): left alone")
+    assert (site.state().step, "production/candidate" in site.file.read()["deployed"]) == ("deploy", False)
+    assert run(site, "reconcile", *TARGET)[0] == 0
     assert site.state().step == "idle"
 
 

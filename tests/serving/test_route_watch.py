@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,12 @@ import pytest
 from pipelines.core.errors import ConfigError
 from pipelines.core.split import Split
 from pipelines.serving.config_rollout import HttpRoute
-from pipelines.serving.route_watch import TERMS, split_of
+from pipelines.serving.logs import Log
+from pipelines.serving.route_watch import TERMS, RouteWatch, split_of
+from pipelines.serving.split_sources import Taker
+from pipelines.serving.splitting import Splitting
 from tests.serving.gateway import Declared, Running, declared, upstream
-from tests.serving.kubernetes import Kubernetes
+from tests.serving.kubernetes import TOKEN, Kubernetes
 from tests.serving.raw import BODY, Answered, get, post, until
 from tests.serving.upstreams import Upstreams
 
@@ -225,32 +231,70 @@ def until_any(gateway: Running, event: str) -> list[dict[str, Any]]:
     return lines(gateway, event)
 
 
-@pytest.mark.parametrize("what", ["no cluster", "nobody there", "another authority", "no permission"])
 def test_without_any_answer_at_the_start_all_is_stable_and_the_gateway_is_ready(
-    upstreams: Upstreams, kubernetes: Kubernetes, tmp_path: Path, what: str
+    upstreams: Upstreams, kubernetes: Kubernetes, tmp_path: Path
 ) -> None:
     kubernetes.put(NAME, route(0, 100))
-    environment = kubernetes.environment
+    kubernetes.stop()
+    running = Running(tmp_path, serving(upstreams), environment=kubernetes.environment)
+    try:
+        assert post(running.port, BODY | {"user": "ann"}).headers["x-gatehouse-variant"] == "stable"
+        assert private(running, "/readyz").status == 200
+        assert private(running, "/v1/rollout").status == 404
+        kubernetes.start()
+        until(lambda: weight(running) == 100.0)
+    finally:
+        assert running.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("no cluster", "KUBERNETES_SERVICE_HOST is not set"),
+        ("no account", "ca.crt"),
+        ("no token", "token"),
+        ("another authority", "cannot be connected to"),
+        ("no permission", "answered 401"),
+        ("another namespace", "answered 403"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_once_and_nothing_is_split(
+    kubernetes: Kubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: str
+) -> None:
+    kubernetes.put(NAME, route(0, 100))
+    environment, declared = kubernetes.environment, DECLARED
     if what == "no cluster":
         environment["KUBERNETES_SERVICE_HOST"] = ""
-    elif what == "nobody there":
-        kubernetes.stop()
+    elif what == "no account":
+        environment["GATEHOUSE_SERVICE_ACCOUNT"] = str(tmp_path / "none")
+    elif what == "no token":
+        (tmp_path / "token").unlink()
     elif what == "another authority":
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         Kubernetes(elsewhere).stop()
         environment["GATEHOUSE_SERVICE_ACCOUNT"] = str(elsewhere)
+    elif what == "no permission":
+        kubernetes.token = "of-another-account"
     else:
-        kubernetes.token = "of another account"
-    running = Running(tmp_path, serving(upstreams), environment=environment)
-    try:
-        assert post(running.port, BODY | {"user": "ann"}).headers["x-gatehouse-variant"] == "stable"
-        assert private(running, "/readyz").status == 200
-        assert private(running, "/v1/rollout").status == 404
-        (lost,) = until_any(running, "rollout_weights_lost")
-        assert "\n" not in lost["problem"]
-        assert kubernetes.token not in lost["problem"]
-    finally:
-        assert running.stop() == 0
-    if what == "nobody there":
-        kubernetes.start()
+        declared = DECLARED.model_copy(update={"namespace": "elsewhere"})
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    splitting, (reader, writer) = Splitting(), os.pipe()
+    log = Log(writer)
+
+    async def follow() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.5):  # several tries
+                await RouteWatch(declared, Taker(splitting, log)).follow()
+
+    asyncio.run(follow())
+    log.finish()
+    (line,) = os.read(reader, 65_536).splitlines()
+    os.close(reader)
+    os.close(writer)
+    found = json.loads(line)
+    assert found["event"] == "rollout_weights_lost"
+    assert said in found["problem"]
+    assert TOKEN not in found["problem"]
+    assert (splitting.split, splitting.age_s()) == (None, None)
