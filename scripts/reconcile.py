@@ -10,7 +10,9 @@ from pipelines.core.command import run
 def main() -> int:
     """Go on from the state in Git; with nothing on its way, have the target run what is stable."""
     parser = argparse.ArgumentParser(prog="python -m scripts.reconcile", description=__doc__)
-    parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
+    parser.add_argument(
+        "--target", default="local", help="where it runs: local, kubernetes, or package.module:function"
+    )
     parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
     parser.add_argument("--once", action="store_const", const=0.0, dest="minutes", help="wait for nothing: --minutes 0")
     parser.add_argument("--minutes", type=float, help="wait no longer; what a person holds is then no failure")
