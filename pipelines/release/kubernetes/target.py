@@ -17,7 +17,7 @@ from pipelines.release.kubernetes.api import Api, Resource
 from pipelines.release.kubernetes.configuration import Version
 from pipelines.release.kubernetes.gateway import Gateway
 from pipelines.release.kubernetes.released import Release
-from pipelines.release.kubernetes.rollout import READY_STEP, WANTED, ZERO_STEP, Rolled
+from pipelines.release.kubernetes.rollout import READY_STEP, ZERO_STEP, Rolled
 from pipelines.release.manifest import Manifest
 from pipelines.release.targets import NO_TERMS, InForce, Slot, Smoked
 
@@ -72,9 +72,8 @@ class KubernetesTarget:
             return declared if slot == "stable" else ""
         known = self._gateway(environment).manifests()
         if slot == "candidate":
-            wanted = rolled.rollout["metadata"].get("annotations", {}).get(WANTED)
-            placed = "" if declared in (stable, wanted) else declared
-            is_partly = placed != known.candidate and known.candidate not in (stable, wanted)
+            placed = "" if declared in (stable, rolled.wanted) else declared
+            is_partly = placed != known.candidate and known.candidate not in (stable, rolled.wanted)
             return PARTLY if is_partly else placed
         is_promoting = declared == stable and rolled.is_observed and not rolled.is_settled
         return "" if is_promoting or known.stable != stable else stable
@@ -103,10 +102,14 @@ class KubernetesTarget:
         rolled = self._rolled(environment)
         if rolled is None:
             return False
+        found, wanted = self.deployed(environment, slot), rolled.wanted
         pods = "stableRS" if slot == "stable" else "currentPodHash"
         is_up = rolled.available(str(rolled.status.get(pods, ""))) > 0
-        if slot == "candidate":
-            is_up = is_up and rolled.is_observed and not rolled.is_aborted and rolled.step >= ZERO_STEP
+        if slot == "stable":
+            is_up = is_up and found == (wanted or found)  # what is still on its way up is not what was there before
+        else:
+            is_there = found not in ("", PARTLY) and rolled.is_observed and not rolled.is_aborted
+            is_up = is_up and is_there and rolled.step >= ZERO_STEP
         if not is_up or routes.share(self._api.get(self._route(environment))) > 0:
             return is_up  # a gateway that restarts while both sides serve takes nobody's answer away
         is_scaled = slot == "stable" or rolled.step >= READY_STEP
