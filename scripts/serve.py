@@ -25,17 +25,23 @@ def main() -> None:
         print(f"{key}\n\nThis is the only time it is shown. In serving.yaml, under `keys`:\n")
         print(f"  - {{name: NAME, project: {arguments.new_key}, sha256: {hashed}}}")
         return
+    import os
+
     import uvloop
 
+    from pipelines.release.verdict_page import VerdictPage
     from pipelines.serving.logs import Log
     from pipelines.serving.server import Place, Server
+
+    gates = Path(os.environ.get("GATEHOUSE_GATES") or arguments.root / "gates.yaml")
+    verdict = VerdictPage(gates, os.environ.get("GATEHOUSE_PROMETHEUS", ""))
 
     async def serve() -> None:
         path = arguments.config or arguments.root / "serving.yaml"
         place = Place(
             arguments.root, path, arguments.host, arguments.port, arguments.private_host, arguments.private_port
         )
-        await Server(place, Log(requests=not arguments.quiet)).run()
+        await Server(place, Log(requests=not arguments.quiet), verdict).run()
 
     uvloop.run(serve())
 

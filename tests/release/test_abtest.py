@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipelines.core.rollout import AbTest
-from pipelines.release.abtest import AbVerdict, Pair, cohens_d, verdict, welch
+from pipelines.core.stats.multiple import holm
+from pipelines.release.abtest import AbVerdict, Comparison, Pair, adjusted, cohens_d, verdict, welch
 from pipelines.release.sample_ratio import Split
 from pipelines.release.sequences import Moments, difference, half_width, moments, p_value, tuning
 
@@ -137,6 +138,13 @@ def test_secondaries_can_only_harm_and_are_adjusted_for_their_number() -> None:
     assert [reason.split(":")[1].strip() for reason in found.reasons] == ["refusal_rate"]
     harmed = next(one for one in found.comparisons if one.metric == "refusal_rate")
     assert harmed.adjusted_p_harm == pytest.approx(3 * harmed.p_harm)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.004, 0.02, 0.2, 1.0]), min_size=1, max_size=6))
+def test_secondaries_are_adjusted_as_holm_says(p_values: list[float]) -> None:
+    one = Comparison("", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    given_ = [one._replace(metric=str(index), p_harm=p) for index, p in enumerate(p_values)]
+    assert [found.adjusted_p_harm for found in adjusted(given_)] == pytest.approx(list(holm(p_values)))
 
 
 def test_a_wrong_split_is_invalid_whatever_was_measured() -> None:

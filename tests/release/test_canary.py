@@ -273,6 +273,7 @@ def test_a_healthy_candidate_is_rarely_rolled_back_over_all_stages_and_looks() -
     ("modules", "absent"),
     [
         ("pipelines.release.canary, pipelines.core.gates", {"numpy", "scipy", "torch", "pandas"}),
+        ("pipelines.release.verdict_page, pipelines.release.declaration", {"numpy", "scipy", "torch", "pandas"}),
         ("pipelines.release.forecast, pipelines.release.declaration", {"scipy", "torch", "pandas"}),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.core.errors import ServiceError
-from pipelines.release import machine
+from pipelines.release import clock, machine
 from tests.release.scripted import START
 from tests.release.site import Site, git
 
@@ -128,6 +128,20 @@ def test_a_rebuilt_cluster_starts_on_stable_and_comes_back_to_its_stage(site: Si
     assert world["weights"][0] == 0.0
     assert machine.reconcile(site.world()).result == "released"
     assert 0.1 in site.file.read()["weights"]
+
+
+def test_a_machine_that_was_off_for_longer_than_a_stage_lasts_takes_the_stage_up_again(site: Site) -> None:
+    while site.state().weight != 0.1:
+        site.release("v1.1.0", once=True)
+        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.file.change(lambda world: world.update(deployed={}, ready_at={}, weight=0.0, now=world["now"] + 5000))
+    site.script(per_second=0.05)  # nobody asked anything meanwhile
+    while "known" not in [event.action for event in site.history().events]:
+        assert machine.reconcile(site.world(), once=True).result == "waiting"
+        site.file.change(lambda world: world.update(now=world["now"] + 5))
+    assert clock.read(site.state().since) > START + 5000
+    site.script(per_second=20)
+    assert machine.reconcile(site.world()).result == "released"
 
 
 def test_a_rebuilt_cluster_with_nothing_on_its_way_gets_stable(site: Site) -> None:

@@ -109,10 +109,15 @@ def _serves(seen: Seen) -> bool:
 def _situation(seen: Seen, plan: Plan, stage: Stage, name: str) -> Situation:
     state = seen.state
     return Situation(
-        seen.elapsed_s, _blind_s(seen), plan.look_every_s,
+        0.0 if _is_renewed(seen, stage, name) else seen.elapsed_s, _blind_s(seen), plan.look_every_s,
         stage.max_duration_s, plan.max_unknown_s, stage.on_insufficient or plan.on_insufficient,
         state.pause is not None, name != "advance" or seen.world.target.split()[:3] == _wanted(seen, stage)[:3],
     )  # fmt: skip
+
+
+def _is_renewed(seen: Seen, stage: Stage, name: str) -> bool:
+    """Tell whether a stage gets its time anew: it ran out while nothing served, as on a machine that was off."""
+    return bool(seen.state.blind_since) and name != "unknown" and seen.elapsed_s >= stage.max_duration_s
 
 
 def _wanted(seen: Seen, stage: Stage) -> InForce:
@@ -145,7 +150,10 @@ def _keep_up(seen: Seen, plan: Plan, stage: Stage) -> None:
 def _blinded(seen: Seen, stage: Stage, why: str, told: dict[str, Any]) -> Change:
     tag = seen.candidate.tag
     if seen.state.blind_since:
-        state = seen.state.changed(blind_since="")
+        since = seen.state.since
+        if _is_renewed(seen, stage, "known"):
+            since = seen.state.pause.at if seen.state.pause else clock.written(seen.now)
+        state = seen.state.changed(blind_since="", since=since)
         return Change(state, seen.event("known", f"Measure {tag} at {stage.name} again", **told), seen.told)
     state = seen.state.changed(blind_since=clock.written(seen.now))
     return Change(state, seen.event("unknown", f"Keep {tag} at {stage.name} unmeasured: {why}", **told), seen.told)
