@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.core.errors import ServiceError
 from pipelines.release.kubernetes import rollout as rollouts
@@ -38,7 +38,7 @@ class KubernetesTarget:
         namespaces: Namespace of each environment.
         environment: The one whose traffic is split.
         release_of: Makes what is declared and deployed of a manifest, for an environment.
-        counted: Reads the counters of a rollout (key, and since when, seconds since 1970).
+        counted: Reads the counters of a rollout (key, since when in seconds since 1970, unit of the A/B test).
         asked: Smoke-tests a slot of an environment by the test data of the version that its gateway serves.
         nap: Waits for some seconds.
     """
@@ -51,7 +51,7 @@ class KubernetesTarget:
         namespaces: Mapping[str, str],
         environment: str,
         release_of: Callable[[str, Manifest], Release],
-        counted: Callable[[str, float], Mapping[str, Any]],
+        counted: Callable[[str, float, Literal["user", "request"]], Mapping[str, Any]],
         asked: Callable[[str, Slot, Version], Smoked],
         nap: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -161,7 +161,8 @@ class KubernetesTarget:
 
     def counters(self, rollout: str, since: float) -> Mapping[str, Any]:
         """Return what both sides counted, summed over the gateway's replicas, also those that are gone."""
-        return self._counted(rollout, since)
+        terms = routes.terms(self._api.get(self._route(self._environment)))
+        return self._counted(rollout, since, "request" if terms.get("unit") == "request" else "user")
 
     def declared(self, environment: str, manifest: Manifest) -> Mapping[str, bytes]:
         """Return the files that declare a manifest as an environment's stable one."""

@@ -121,7 +121,7 @@ class Cluster:
                     return 409, _status(409, "AlreadyExists")
                 self._store(path, body)
                 return 201, self.held[path]
-            path, _, sub = parts.path.partition("/status")
+            path = parts.path.removesuffix("/status")
             if path not in self.held:
                 return 404, _status(404, f"{path} not found")
             if method == "DELETE":
@@ -190,7 +190,7 @@ def serve(cluster: Cluster) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_PATCH = do_POST = do_DELETE = _answer  # noqa: N815
+        do_GET = do_PATCH = do_POST = do_DELETE = _answer
 
         def log_message(self, *arguments: object) -> None:
             pass

@@ -1,4 +1,4 @@
-"""What Argo Rollouts 1.9 does with a canary of a traffic router's plugin, as its source says; one call is one reconcile.
+"""What Argo Rollouts 1.9 does with a canary of a plugin's traffic router, as its source says; a call is a reconcile.
 
 Followed: rollout/canary.go (syncRolloutStatusCanary, completedCurrentCanaryStep), rollout/sync.go (resetRolloutStatus,
 shouldFullPromote, isRollbackWithinWindow), rollout/pause.go, rollout/trafficrouting.go, rollout/analysis.go,

@@ -1,4 +1,4 @@
-"""The part of the expression language of Argo Rollouts (expr-lang) that the AnalysisTemplate uses; anything else is refused.
+"""The part of Argo Rollouts' expression language (expr-lang) that the AnalysisTemplate uses; the rest is refused.
 
 expression = ["not"] operand        operand = "(" expression ")" | "result in" list
 """

@@ -100,7 +100,7 @@ class Place:
         }  # fmt: skip
         return KubernetesTarget(**values)
 
-    def counted(self, rollout: str, since: float) -> Mapping[str, Any]:
+    def counted(self, rollout: str, since: float, unit: str) -> Mapping[str, Any]:
         world = self.site.file.read()
         if not self.is_counting:
             raise CountersUnavailable("Prometheus at http://prometheus: has nothing of this rollout")
