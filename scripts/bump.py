@@ -33,7 +33,12 @@ def main() -> None:
         environment=environment,
     )  # fmt: skip
     print(f"{made.tag}: {'made' if made.is_new else 'made before'} on {made.commit[:12]}")
-    print("pushed: its release begins" if made.is_pushed else f"to release it: git push {arguments.remote} {made.tag}")
+    if made.is_pushed:
+        print("pushed: its release begins")
+    elif store.remote is None:
+        print(f"next: python -m scripts.release --tag {made.tag} --remote none")
+    else:
+        print(f"next: git push {store.remote} {made.tag} begins its release")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,16 @@ from pipelines.core.command import run
 
 def main() -> int:
     """Hold, or with --release let go: the pause, or what a rollback holds of a tag."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.hold", description=__doc__)
+    what_it_stops = "a hold stops the way forward and its clock; a candidate that does harm is taken back all the same"
+    parser = argparse.ArgumentParser(prog="python -m scripts.hold", description=__doc__, epilog=what_it_stops)
     parser.add_argument("--why", required=True, help="the reason, one sentence; it becomes the commit's")
     parser.add_argument(
         "--release", nargs="?", const="pause", default="none", metavar="TAG",
         help="let go: the pause (default), or a TAG that was rolled back; none: hold",
     )  # fmt: skip
-    parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
+    parser.add_argument(
+        "--target", default="local", help="where it runs: local, kubernetes, or package.module:function"
+    )
     parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
     arguments = parser.parse_args()
     if not arguments.why.strip():

@@ -10,13 +10,16 @@ from pipelines.core.command import run
 
 def main() -> int:
     """Bring a tag to its end from wherever it is; or only check it; or judge a recorded release again."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.release", description=__doc__)
+    ends = "exit code: 0 released, or waiting for the next run; 3 taken back; 4 held until a person lets it go"
+    parser = argparse.ArgumentParser(prog="python -m scripts.release", description=__doc__, epilog=ends)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tag", help="version tag, such as v1.2.0")
     what.add_argument(
         "--replay", type=Path, metavar="HISTORY", help="history/<id>.json whose verdicts are judged again"
     )
-    parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
+    parser.add_argument(
+        "--target", default="local", help="where it runs: local, kubernetes, or package.module:function"
+    )
     parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
     parser.add_argument("--once", action="store_true", help="do what can be done now, and wait for nothing")
     parser.add_argument(

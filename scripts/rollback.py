@@ -11,7 +11,9 @@ def main() -> int:
     """Roll back; the same command goes on where a dead one stopped."""
     parser = argparse.ArgumentParser(prog="python -m scripts.rollback", description=__doc__)
     parser.add_argument("--why", required=True, help="the reason, one sentence; it becomes the commit's")
-    parser.add_argument("--target", default="local", help="where it runs: a name, or package.module:function")
+    parser.add_argument(
+        "--target", default="local", help="where it runs: local, kubernetes, or package.module:function"
+    )
     parser.add_argument("--remote", default="origin", help="where the state is pushed to; none: this repository")
     parser.add_argument("--minutes", type=float, help="wait no longer; run again, or reconcile, to go on")
     arguments = parser.parse_args()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.release.dispatch import BEFORE_TRAFFIC, WORKFLOW
-from pipelines.release.state import Pause, State, release_path
+from pipelines.release.dispatch import WORKFLOW
+from pipelines.release.state import BEFORE_TRAFFIC, Pause, State, release_path
 from tests.test_workflows import (
     CONCURRENCY,
     DECLARED,
@@ -77,6 +77,10 @@ def test_reconciling_leaves_what_has_no_traffic_yet_to_a_release_run() -> None:
     assert condition == f"contains(fromJSON('{json.dumps(named)}'), needs.look.outputs.step)"
     assert tuple(named) == BEFORE_TRAFFIC
     assert "needs.again.result == 'skipped'" in JOBS["reconcile.yml", "finish"]["if"]
+    # What has begun between the look and this job is left alone by the script itself.
+    assert inputs_and_outputs("actions/reconcile")[0]["from"]["default"] == "traffic"
+    (step,) = [one for one in JOBS["reconcile.yml", "finish"]["steps"] if one.get("uses") == "./actions/reconcile"]
+    assert "from" not in step["with"]
 
 
 @pytest.mark.parametrize(

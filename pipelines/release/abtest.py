@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipelines.core.rollout import AbMetric, AbRun, AbTest
+from pipelines.release import figures
 from pipelines.release.canary import Word
 from pipelines.release.counters import MOST
 from pipelines.release.sample_ratio import Split
@@ -195,5 +196,11 @@ def _problem(outcomes: Mapping[str, Pair], users: Split) -> str:
 
 def describe(one: Comparison) -> str:
     """Say what was measured of a metric, in which bounds, against what."""
-    means = f"{one.mean_candidate:.4g} against {one.mean_stable:.4g}"
-    return f"{one.metric}: {means}, gain {one.gain + 0.0:.4g} [{one.lower:.4g}, {one.upper:.4g}], margin {one.margin:g}"
+    candidate, stable, margin = (
+        figures.measure(one.metric, value) for value in (one.mean_candidate, one.mean_stable, one.margin)
+    )
+    gain, low, high = (
+        figures.measure(one.metric, value, is_signed=True).replace(figures.MINUS, "-")
+        for value in (one.gain, one.lower, one.upper)
+    )
+    return f"{one.metric}: {candidate} against {stable}, gain {gain} ({figures.span(low, high)}), margin {margin}"

@@ -10,6 +10,7 @@ import math
 from typing import Any, Literal, NamedTuple
 
 from pipelines.core.rollout import CanaryStage, Rollout
+from pipelines.release import figures
 from pipelines.release.checks import Check, check_all
 from pipelines.release.counters import Counters
 from pipelines.release.evidence import log_sum
@@ -133,23 +134,25 @@ def _requests_to_decide(checks: tuple[Check, ...], n: float, at: CanaryStage) ->
 
 def describe(check: Check) -> str:
     """Say what was counted for a check, in which bounds, against what."""
+    is_rate = check.kind == "limit" and check.gate != "rating"
+    limit = f"{check.limit * 100:g} %" if is_rate else f"{check.limit:g}"
     if check.value is None:
-        return f"{check.gate}: nothing counted yet, limit {_shown(check, check.limit)}"
-    span = f"{_shown(check, check.lower)} to {_shown(check, check.upper)}"
+        return f"{check.gate}: nothing counted yet, limit {limit}"
+    span = figures.span(_shown(check, check.lower), _shown(check, check.upper))
     if check.kind == "ratio":
-        seen = f"{check.value:.2f} times stable's rate ({check.events:g} of {check.n:g} events)"
-        return f"{check.gate}: {seen}, {span}, limit {_shown(check, check.limit)}"
+        seen = f"{check.value:.2f} times stable's rate ({span}; {check.events:g} of {check.n:g} events)"
+        return f"{check.gate}: {seen}, limit {limit}"
     if check.gate == "rating":
-        return f"rating: mean {check.value:.2f} of {check.n:g} ratings, {span}, floor {_shown(check, check.limit)}"
+        return f"rating: mean {check.value:.2f} ({span}) of {check.n:g} ratings, floor {limit}"
     what = f"{check.events:g} of {check.n:g} {UNITS.get(check.gate, 'requests')}"
     slow = " too slow" if check.gate.endswith("_ms") else ""
-    return f"{check.gate}: {what}{slow} ({check.value:.2%}), {span}, limit {_shown(check, check.limit)}"
+    return f"{check.gate}: {what}{slow}, {figures.percent(check.value)} ({span}), limit {limit}"
 
 
 def _shown(check: Check, value: float) -> str:
     if check.kind == "ratio":
         return "any" if math.isinf(value) else f"{value:.2f}"
-    return f"{value:.2f}" if check.gate == "rating" else f"{value:.2%}"
+    return f"{value:.2f}" if check.gate == "rating" else figures.percent(value)
 
 
 def plain(values: NamedTuple) -> dict[str, Any]:

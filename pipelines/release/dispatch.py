@@ -8,11 +8,10 @@ from pipelines.core.errors import ConfigError, one_line
 from pipelines.core.github.api import Api
 from pipelines.core.github.replies import NotFound
 from pipelines.release.standing import Standing
+from pipelines.release.state import BEFORE_TRAFFIC
 from pipelines.release.version import parse_tag
 
 WORKFLOW = "release.yml"
-BEFORE_TRAFFIC = ("manifest", "register", "staging", "smoke", "deploy")
-"""Steps that a person's approval of `production` still stands before: no reconciling run goes beyond them by itself."""
 LISTED = 100
 MOST_AGAIN = 2
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pipelines.release.looks import Compared, Gate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.release.looks import Compared, Gate
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -70,14 +73,18 @@ def percent(number: float) -> str:
     return f"{found:.0f} %" if found >= 10 or found == 0 else f"{found:.1f} %" if found >= 0.1 else f"{found:.2f} %"
 
 
-def interval(gate: Gate) -> str:
-    """Write a gate's bounds; the unit stands once."""
-    low = value(gate, gate.lower if gate.lower is not None else 0.0)
-    high = "any" if gate.upper is None else value(gate, gate.upper)
-    for unit in (" %", " x"):
+def span(low: str, high: str) -> str:
+    """Write two bounds; the unit stands once."""
+    for unit in (" %", " x", " ms", " USD"):
         if high.endswith(unit):
             low = low.removesuffix(unit)
     return f"{low} to {high}"
+
+
+def interval(gate: Gate) -> str:
+    """Write a gate's bounds."""
+    low = value(gate, gate.lower if gate.lower is not None else 0.0)
+    return span(low, "any" if gate.upper is None else value(gate, gate.upper))
 
 
 def limit(gate: Gate) -> str:
@@ -118,11 +125,7 @@ def measure(metric: str, number: float | None, *, is_signed: bool = False) -> st
 
 def gain_interval(one: Compared) -> str:
     """Write the bounds of a gain."""
-    low, high = (measure(one.metric, end, is_signed=True) for end in (one.lower, one.upper))
-    for unit in (" %", " ms", " USD"):
-        if high.endswith(unit):
-            low = low.removesuffix(unit)
-    return f"{low} to {high}"
+    return span(*(measure(one.metric, end, is_signed=True) for end in (one.lower, one.upper)))
 
 
 def standing(one: Compared, alpha: float | None) -> str:

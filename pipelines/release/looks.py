@@ -121,6 +121,7 @@ class Look(NamedTuple):
         most_s: Longest time of the step; None where nothing limits it.
         blind_s: Since nothing can be measured; 0 where something can.
         held: Who holds the rollout, and why; empty where nobody does.
+        end: How it ended, one sentence; empty while it is under way.
     """
 
     tag: str
@@ -135,6 +136,7 @@ class Look(NamedTuple):
     most_s: float | None = None
     blind_s: float = 0.0
     held: str = ""
+    end: str = ""
 
 
 # --- from what a verdict says, or a history holds: a file may say anything -------------------------------------

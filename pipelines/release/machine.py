@@ -15,6 +15,7 @@ from pipelines.core.errors import ServiceError
 from pipelines.release import showing
 from pipelines.release.history import ENDS
 from pipelines.release.registry import champions, point
+from pipelines.release.state import BEFORE_TRAFFIC
 from pipelines.release.steps import bind, canary, deploy, finalise, hold, register, restore, rollback, staging, verify
 from pipelines.release.store import Overtaken
 from pipelines.release.world import Change, Seen, Wait, World, is_placed, look, write
@@ -61,11 +62,13 @@ class Bounds(NamedTuple):
         once: Do what can be done now, and wait for nothing.
         deadline: Wait for nothing that comes later, seconds since 1970.
         is_staging_only: Stop where production would be touched.
+        has_traffic_only: Leave a release that no user meets yet to another run, which may have to be approved.
     """
 
     once: bool = False
     deadline: float = math.inf
     is_staging_only: bool = False
+    has_traffic_only: bool = False
 
 
 ALL_THE_WAY = Bounds()
@@ -161,6 +164,8 @@ def _run(world: World, bounds: Bounds) -> Outcome:
             return _paused(seen)
         if bounds.is_staging_only and seen.state.step in IN_PRODUCTION:
             return Outcome("staged", f"{seen.candidate.tag} passed {world.staging}; {world.environment} is next")
+        if bounds.has_traffic_only and seen.state.step in BEFORE_TRAFFIC:
+            return Outcome("waiting", f"{seen.candidate.tag} has no traffic yet (step {seen.state.step}): left alone")
         found = STEPS[seen.state.step](seen)
         if isinstance(found, Change):
             lost = 0 if _written(seen, found) else lost + 1

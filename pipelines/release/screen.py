@@ -171,8 +171,9 @@ def _verdict(look: Look, width: int, glyphs: Glyphs) -> list[Line]:
         found += _paragraph(look.told.verdict, tone, look.told.reasons[0] if look.told.reasons else "", width)
     elif look.waiting:
         found += _paragraph("waiting", "warn", look.waiting, width)
-    elif look.rungs and look.rungs[-1].progress == "done":
-        return [*found, *_paragraph("released", "good", f"{look.tag} serves all traffic", width)]
+    elif look.end:
+        is_back = any(rung.progress == "failed" for rung in look.rungs)
+        return [*found, *_paragraph(*(("taken back", "bad") if is_back else ("released", "good")), look.end, width)]
     return [*found, [(glyphs.between.join(_times(look)), "dim")]]
 
 

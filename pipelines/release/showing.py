@@ -10,7 +10,7 @@ from pipelines.release import clock, forecast_text
 from pipelines.release.history import ENDS
 from pipelines.release.looks import Look, Progress, Rung, Told, told
 from pipelines.release.plan import Plan, Stage
-from pipelines.release.state import State
+from pipelines.release.state import Release, State
 from pipelines.release.world import Change, Seen
 
 BEFORE_STAGES = ("staging", "smoke", "deploy")
@@ -66,7 +66,8 @@ def _plan(seen: Seen) -> Plan | None:
 
 
 def _look(seen: Seen, state: State, plan: Plan, step: str, told: Told | None = None, ended: str = "") -> Look:
-    ladder = _ladder(plan, is_first=seen.state.stable is None)
+    before = _before(state, seen.candidate)
+    ladder = _ladder(plan, is_first=before is None)
     events = seen.history.of_attempt(state.attempt) if seen.history else []
     is_back = "rollback" in (state.step, ended) or ended == "rolled_back"
     if is_back:
@@ -76,16 +77,28 @@ def _look(seen: Seen, state: State, plan: Plan, step: str, told: Told | None = N
         place = len(ladder)
     return Look(
         tag=seen.candidate.tag,
-        instead=seen.state.stable.tag if seen.state.stable and seen.state.stable.tag != seen.candidate.tag else "",
+        instead=before.tag if before else "",
         rungs=tuple(Rung(name, _progress(at, place, is_back)) for at, name in enumerate(ladder)),
         stage=ladder[place] if 0 <= place < len(ladder) else state.step,
-        weight=state.weight,
+        weight=1.0 if ended == "released" else state.weight,
         told=told,
         total_s=max(0.0, seen.now - clock.read(events[0].at)) if events else 0.0,
         elapsed_s=seen.elapsed_s,
         blind_s=max(0.0, seen.now - clock.read(state.blind_since)) if state.blind_since else 0.0,
         held=f"{state.pause.by}: {state.pause.why}" if state.pause else "",
+        end=_serves(state) if ended in ENDS else "",
     )
+
+
+def _before(state: State, candidate: Release) -> Release | None:
+    """Return the version that the candidate is to follow; at the end the candidate itself is already stable."""
+    if state.stable is None or state.stable.rollout_id != candidate.rollout_id:
+        return state.stable
+    return state.earlier[0] if state.earlier else None
+
+
+def _serves(state: State) -> str:
+    return f"{state.stable.tag} serves all traffic" if state.stable else "nothing is released"
 
 
 def _ladder(plan: Plan, *, is_first: bool) -> list[str]:

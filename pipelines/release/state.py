@@ -17,6 +17,8 @@ from pipelines.core.source import parse
 Step = Literal[
     "idle", "manifest", "register", "staging", "smoke", "deploy", "ab_test", "canary", "finalise", "rollback", "restore"
 ]
+BEFORE_TRAFFIC: tuple[Step, ...] = ("manifest", "register", "staging", "smoke", "deploy")
+"""Where no user meets the candidate yet: in a workflow, production's approval may still be due."""
 OVERLAYS = "k8s/overlays"
 HEADER = "# Written by the release bot; read docs/decisions/0031-release-state-in-git.md before you edit it.\n"
 NUMERIC = re.compile(r"[-+.0-9]")

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from pipelines.core.gates import Evaluation
+from pipelines.core.gates import Gates
 from pipelines.core.params import Params
 from pipelines.core.rows import Row
 from pipelines.review.evaluated import Suite, contaminated, rows_changed
 from pipelines.review.loosened import loosened
+from pipelines.review.loosened_rollout import loosened_rollout
 from pipelines.review.weakened import weakened
 
 SHOWN = 5
@@ -37,7 +38,7 @@ class Revision(NamedTuple):
         kept: Suites whose data lies outside of Git, with a hash of what stands for it there.
     """
 
-    gates: Evaluation | None
+    gates: Gates | None
     params: Params
     suites: Mapping[str, Suite]
     trained: tuple[Row, ...] = ()
@@ -83,7 +84,7 @@ def changes(before: Revision, after: Revision, paths: Mapping[str, str], *, orig
     rules: tuple[str, ...] = ()
     if before.gates is not None:
         rules = (
-            loosened(before.gates, after.gates)
+            (*loosened(before.gates.evaluation, after.gates.evaluation), *loosened_rollout(before.gates, after.gates))
             if after.gates is not None
             else ("gates.yaml: removed or not readable, so that nothing would be held to anything",)
         )

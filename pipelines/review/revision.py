@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.core import git
 from pipelines.core.errors import ConfigError, one_line
-from pipelines.core.gates import Evaluation, load_gates
+from pipelines.core.gates import Gates, load_gates
 from pipelines.core.inputs import CODE, POINTER, inputs
 from pipelines.core.params import Dataset, Params, load_params
 from pipelines.core.rows import Row
@@ -107,9 +107,9 @@ class _Rows:
         return self._known[name].splits.get(part, [])
 
 
-def _gates(folder: Path) -> Evaluation | None:
+def _gates(folder: Path) -> Gates | None:
     try:
-        return load_gates(folder / "gates.yaml").evaluation
+        return load_gates(folder / "gates.yaml")
     except ConfigError:
         return None
 

@@ -64,10 +64,9 @@ def of_request(body: Body) -> Texts | None:
 
 
 def of_answer(answer: Body) -> list[str] | None:
-    """Return every text of an answer's choices, or None where it has to be read with care."""
+    """Return every text of an answer's choices, or of an answer without any; None where it has to be read with care."""
     choices, texts = answer.get("choices"), list[str]()
-    read = _gather(choices, texts) if isinstance(choices, list) else True
-    return texts if read else None
+    return texts if _gather(choices if isinstance(choices, list) else answer, texts) else None
 
 
 def _messages(messages: list[Any], found: Texts) -> bool:

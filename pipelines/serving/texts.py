@@ -70,12 +70,15 @@ def change_request(body: Body, change: Callable[[str, str], str]) -> Body:
 def change_answer(answer: Body, change: Change) -> Body:
     """Return an answer with the texts of its choices changed; the same object where none was.
 
+    A classic model's answer has no choices: all of it is read.
+
     Raises:
         Unreadable: Something is nested too deeply.
     """
     choices = answer.get("choices")
     if not isinstance(choices, list):
-        return answer
+        found: Body = _said(answer, change, 0)
+        return found
 
     def of_choice(choice: Any) -> Any:
         changed = _said(choice, change, 0)

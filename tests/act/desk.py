@@ -100,8 +100,3 @@ def inputs_of(workflow: str) -> list[str]:
     """Return what a workflow may be given by hand."""
     declared = yaml.load((ROOT / ".github/workflows" / workflow).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     return list(declared["on"]["workflow_dispatch"]["inputs"])
-
-
-def annotations(run: Run) -> list[str]:
-    """Return the errors that a run's page shows, without act's own words."""
-    return [line for line in run.log.splitlines() if line.startswith("::error")]

@@ -28,6 +28,7 @@ class Run:
         steps: (job, step) to success, failure or skipped.
         outputs: Step id to outputs.
         summaries: Job summaries, in order.
+        errors: What is annotated as an error.
         log: Everything the steps printed.
         code: act's exit code.
     """
@@ -37,6 +38,7 @@ class Run:
     steps: dict[tuple[str, str], str] = field(default_factory=dict)
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)
     summaries: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     log: str = ""
     code: int = 0
 
@@ -151,7 +153,9 @@ def read(lines: list[str], number: int) -> Run:
             run.outputs.setdefault(entry["stepID"][0], {})[entry["name"]] = entry["arg"]
         elif entry.get("command") == "summary":
             run.summaries.append(entry["content"])
-        elif entry.get("level") in ("error", "warning"):
+        elif entry.get("command") == "error":
+            run.errors.append(entry["arg"])
+        if entry.get("level") in ("error", "warning"):
             log.append(entry["msg"])
     run.log = "\n".join(log)
     return run

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.release import machine
-from tests.act.desk import Desk, annotations, inputs_of, lay_out
+from tests.act.desk import Desk, inputs_of, lay_out
 from tests.release.site import git
 from tests.standin.github import GitHub
 
@@ -61,12 +61,12 @@ def test_a_candidate_that_fails_is_taken_back_and_the_run_is_red(desk: Desk) -> 
     assert desk.site.file.read()["weights"][-2:] == [0.5, 0.0]
     page = desk.page("v1.1.0")
     assert (page["name"], page["draft"], page["prerelease"]) == ("v1.1.0 (rolled back)", False, True)
-    assert "error_rate 0.300 of" in page["body"]
+    assert "0.300 of 200 requests is above 0.05" in page["body"]
     idle = desk.reconciled()
     assert (idle.conclusion, idle.ran) == ("success", {"look"}), idle.log
     refused = desk.dispatched("release.yml", tag="v1.1.0", dry_run="false")
     assert refused.ran == {"verify"}
-    (said,) = annotations(refused)
+    (said,) = refused.errors
     assert "v1.1.0: is what v1.1.0 was when it was rolled back" in said
 
 
@@ -74,7 +74,7 @@ def test_a_runner_that_dies_in_mid_canary_is_replaced_by_reconciling_ones(desk: 
     desk.site.next("v1.1.0")
     environment = desk.project.machine.environment
     assert desk.site.release("v1.1.0", bounds=machine.Bounds(is_staging_only=True)).result == "staged"
-    environment["GATEHOUSE_SCRIPTED_KILL"] = "12"
+    environment["GATEHOUSE_SCRIPTED_KILL"] = "4"
     run = desk.dispatched("release.yml", tag="v1.1.0", dry_run="false")
     assert run.conclusion == "failure"
     assert desk.site.state().step == "ab_test", "killed with traffic on the candidate"
@@ -123,7 +123,7 @@ def test_a_person_holds_a_rollout_lets_it_go_and_takes_it_back_in_their_own_word
     assert desk.page("v1.1.0")["prerelease"]
     again = desk.dispatched("rollback.yml", why="again")
     assert again.conclusion == "failure"
-    assert "a rollback is not rolled back" in annotations(again)[0]
+    assert "a rollback is not rolled back" in again.errors[0]
 
 
 REFUSED = {
@@ -161,7 +161,7 @@ def test_a_tag_that_may_not_be_released_is_refused_in_one_line(desk: Desk, kind:
     site.tag(tag, flags=() if kind == "lightweight" else ("--annotate",))
     run = desk.dispatched("release.yml", tag=tag, dry_run="true")
     assert (run.conclusion, run.ran) == ("failure", {"verify"})
-    (said,) = annotations(run)
+    (said,) = run.errors
     assert REFUSED[kind] in said
     assert "Traceback" not in run.log
     assert (site.state().step, desk.github.dispatched) == ("idle", [])

@@ -81,7 +81,7 @@ def test_harm_rolls_back_at_the_edge_and_not_one_error_before_even_without_enoug
         assert decided(counted(fewest - 1, n)).verdict == "hold"
     found = decided(counted(fewest, n))
     assert found.checks[0].status == "failed"
-    assert found.reasons[0].startswith(f"error_rate: {fewest} of 40 requests ({fewest / 40:.2%}), ")
+    assert found.reasons[0].startswith(f"error_rate: {fewest} of 40 requests, {fewest / 40:.0%} (".replace("%", " %"))
 
 
 def test_during_an_ab_test_harm_and_a_wrong_split_are_found_and_nothing_advances() -> None:
@@ -152,7 +152,9 @@ def test_a_candidate_worse_than_stable_is_rolled_back_though_within_its_limit() 
     assert found.verdict == "rollback"
     assert [check.status for check in found.checks] == ["proven", "failed"]
     assert found.checks[1].value == pytest.approx(6, rel=1e-6)
-    assert found.reasons[0].startswith("error_rate: 6.00 times stable's rate (60 of 70 events), ")
+    assert found.reasons[0].startswith(
+        "error_rate: 6.00 times stable's rate (2.41 to 18.68; 60 of 70 events), limit 1.5"
+    )
 
 
 def test_a_base_rate_that_moves_between_epochs_is_no_difference() -> None:
@@ -171,7 +173,7 @@ def test_low_ratings_roll_back_and_few_ratings_hold_nobody_up() -> None:
     assert decided(counted(0, 200, ratings=((5.0, 2),)), 0, rules).verdict == "advance"
     found = decided(counted(0, 200, ratings=((1.0, 30), (3.0, 10))), 0, rules)
     assert found.verdict == "rollback"
-    assert found.reasons[0].startswith("rating: mean 1.50 of 40 ratings, ")
+    assert found.reasons[0].startswith("rating: mean 1.50 (1.19 to 2.11) of 40 ratings, floor 3.5")
 
 
 def test_a_rating_that_is_not_on_the_scale_is_invalid() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.release import machine
 from pipelines.release.state import history_path
 from tests.release.scripted import FILE
 from tests.release.site import IDENTITY, Site
@@ -18,10 +19,10 @@ TARGET = ("--target", "tests.release.scripted:build")
 WHO = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "rita"}
 
 
-def run(site: Site, verb: str, *arguments: str) -> tuple[int, str, str]:
+def run(site: Site, verb: str, *arguments: str, **job: str) -> tuple[int, str, str]:
     said = subprocess.run(
         [sys.executable, "-m", f"scripts.{verb}", *arguments], cwd=site.root, capture_output=True, text=True,
-        env={**os.environ, **IDENTITY, **WHO, "PYTHONPATH": str(ROOT), FILE: str(site.file.path)}, check=False,
+        env={**os.environ, **IDENTITY, **WHO, "PYTHONPATH": str(ROOT), FILE: str(site.file.path), **job}, check=False,
     )  # fmt: skip
     return said.returncode, said.stdout, said.stderr
 
@@ -46,6 +47,16 @@ def test_a_release_that_is_taken_back_ends_with_3_and_the_reason(site: Site) -> 
     assert said.splitlines()[-2].startswith("Roll back v1.1.0 at A/B test: error_rate 0.300")
     why = history_path("production", site.state().rollout_id)
     assert said.splitlines()[-1].startswith(f"next: {why} holds the evidence; release a changed version, or let this")
+
+
+def test_a_job_gets_the_result_and_the_story_on_its_summary_page(site: Site, tmp_path: Path) -> None:
+    output, page = tmp_path / "output", tmp_path / "summary.md"
+    job = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(output), "GITHUB_STEP_SUMMARY": str(page)}
+    said = run(site, "release", "--tag", "v1.1.0", *TARGET, **job)[1]
+    assert said.splitlines()[-2] == "v1.1.0: released; it serves all traffic"
+    assert output.read_text().splitlines()[1] == "released"
+    assert page.read_text().startswith("## Release v1.1.0\n\n> [!TIP]\n> **v1.1.0 is released.** ")
+    assert page.read_text().count("## Release") == 1
 
 
 def test_a_rollout_is_held_let_go_and_taken_back_by_a_person(site: Site) -> None:
@@ -73,6 +84,15 @@ def test_a_run_that_may_touch_staging_alone_leaves_production_to_another(site: S
     code, said, _ = run(site, "release", "--tag", "v1.1.0", "--until=staging", *TARGET)
     assert said.splitlines()[-2] == "v1.1.0 passed staging; production is next"
     assert run(site, "release", "--tag", "v1.1.0", "--minutes", "60", *TARGET)[0] == 0
+    assert site.state().step == "idle"
+
+
+def test_a_reconciling_run_of_a_workflow_never_takes_a_candidate_to_its_first_user(site: Site) -> None:
+    machine.release(site.world(), "v1.1.0", bounds=machine.Bounds(is_staging_only=True))
+    code, said, _ = run(site, "reconcile", "--minutes=45", "--from=traffic", *TARGET)
+    assert (code, said.splitlines()[-2]) == (0, "v1.1.0 has no traffic yet (step deploy): left alone")
+    assert (site.state().step, "production/candidate" in site.file.read()["deployed"]) == ("deploy", False)
+    assert run(site, "reconcile", *TARGET)[0] == 0
     assert site.state().step == "idle"
 
 

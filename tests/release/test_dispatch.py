@@ -10,9 +10,10 @@ import pytest
 from pipelines.core.errors import ConfigError
 from pipelines.core.github.api import Api
 from pipelines.release import machine
-from pipelines.release.dispatch import BEFORE_TRAFFIC, Dispatched, dispatch, go_on
+from pipelines.release.dispatch import Dispatched, dispatch, go_on
 from pipelines.release.machine import IN_PRODUCTION, STEPS, UNSTOPPED
 from pipelines.release.standing import standing
+from pipelines.release.state import BEFORE_TRAFFIC
 from tests.release.site import Site
 from tests.standin.github import GitHub
 

@@ -29,9 +29,16 @@ MERMAID = re.compile(
 
 
 @pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    """A first release, which nothing could be compared with."""
+    return watch(site_with_gates(tmp_path_factory.mktemp("first") / "site"), "v1.0.0")
+
+
+@pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
     """A good release, one with three in ten errors, and the first one taken back by a person."""
     site = site_with_gates(tmp_path_factory.mktemp("story") / "site")
+    watch(site, "v1.0.0")
     site.next("v1.1.0")
     good = watch(site, "v1.1.0")
     machine.roll_back(good.world, "customers complain")
@@ -211,11 +218,22 @@ def test_what_is_shown_climbs_the_ladder_and_ends_released(releases: dict[str, W
     assert [one.name for one in shown[-1].rungs][:4] == ["staging", "smoke", "deploy", "A/B test"]
     assert all(look.told.alpha == 0.05 for look in shown if look.told)
     assert max(look.total_s for look in shown) == shown[-1].total_s > 0
+    assert {look.instead for look in shown} == {"v1.0.0"}
+    assert (shown[-1].weight, shown[-1].end) == (1.0, "v1.1.0 serves all traffic")
+
+
+def test_a_first_release_has_no_stage_with_traffic(first: Watched) -> None:
+    assert {look.instead for look in first.shown} == {""}
+    assert [rung.name for rung in first.shown[-1].rungs] == ["staging", "smoke", "deploy", "champion"]
+    assert {rung.progress for rung in first.shown[-1].rungs} == {"done"}
+    assert not any(line.startswith("expected of") for line in first.said)
+    assert story(first.history).startswith("> [!TIP]\n> **v1.0.0 is released.** It serves all traffic since `")
 
 
 def test_the_rung_where_a_release_failed_is_marked(releases: dict[str, Watched]) -> None:
     rungs = {rung.name: rung.progress for rung in releases["bad"].shown[-1].rungs}
     assert (rungs["deploy"], rungs["A/B test"], rungs["5 %"]) == ("done", "failed", "next")
+    assert (releases["bad"].shown[-1].weight, releases["bad"].shown[-1].end) == (0.0, "v1.0.0 serves all traffic")
 
 
 def test_what_a_rollout_will_ask_for_is_said_after_its_beginning_and_before_any_deployment(

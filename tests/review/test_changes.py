@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.core.gates import Evaluation
+from pipelines.core.gates import Evaluation, Gates, load_gates
 from pipelines.core.params import NearDuplicates, Params
 from pipelines.core.rows import Row
 from pipelines.review.changes import Revision, changes, code_changed, is_data
@@ -21,6 +21,7 @@ from pipelines.review.loosened import loosened
 from pipelines.review.weakened import weakened
 
 EXAMPLE = Path(__file__).parents[1] / "example"
+AB_TEST = load_gates(Path(__file__).parents[2] / "gates.yaml").ab_test
 GATES: dict[str, Any] = yaml.safe_load((EXAMPLE / "gates.yaml").read_text())["evaluation"]
 PARAMS: dict[str, Any] = yaml.safe_load((EXAMPLE / "params.yaml").read_text())
 
@@ -299,7 +300,11 @@ def test_a_path_that_nobody_thought_of_is_code(path: str) -> None:
 
 
 def revision(**changed: Any) -> Revision:
-    return Revision(evaluation(GATES), params(PARAMS), {"triage": Suite(rows(30))})._replace(**changed)
+    return Revision(all_gates(GATES), params(PARAMS), {"triage": Suite(rows(30))})._replace(**changed)
+
+
+def all_gates(declared: dict[str, Any], **more: Any) -> Gates:
+    return Gates(schema_version=1, evaluation=evaluation(declared), **more)
 
 
 def test_a_pull_request_that_only_trains_otherwise_has_no_cap() -> None:
@@ -312,7 +317,8 @@ def test_every_kind_of_change_caps_by_itself() -> None:
         changes(revision(), revision(), {"scripts/gate.py": "100644"}),
         changes(revision(), revision(), {"prompts/judges/tone.prompt.yml": "100644"}),
         changes(revision(), revision(gates=None), {"gates.yaml": ""}),
-        changes(revision(), revision(gates=evaluation(changed(GATES, "alpha", 0.4))), {}),
+        changes(revision(), revision(gates=all_gates(changed(GATES, "alpha", 0.4))), {}),
+        changes(revision(gates=all_gates(GATES, ab_test=AB_TEST)), revision(), {}),
         changes(revision(), revision(params=params(changed(PARAMS, "suites/triage", None))), {}),
         changes(revision(), revision(suites={"triage": Suite(rows(29))}), {}),
         changes(revision(), revision(trained=rows(1)), {}),

@@ -96,6 +96,11 @@ class LocalGateway:
         """Return what its private port says of the rollout, or None where it does not answer."""
         return ask(f"{self._private_url}/v1/rollout") if self.is_alive else None
 
+    def verdict(self) -> Any:
+        """Return what its private port says is to be done with the candidate, or None."""
+        found = ask(f"{self._private_url}/v1/verdict", timeout_s=10.0) if self.is_alive else None
+        return found.value if found is not None and found.status == 200 else None
+
     def stop(self) -> None:
         """Stop it; it books what is on its spool first."""
         if self._child is not None:

@@ -142,6 +142,11 @@ class LocalTarget:
             raise CountersUnavailable("no gateway runs that could be asked")
         return tallies.merged(found, unit=self._kept.unit(rollout))
 
+    def verdict(self) -> Any:
+        """Return what the gateway itself says of the candidate by its own counts, or None where none has traffic."""
+        gateway = self._gateways.get(ENVIRONMENT)
+        return gateway.verdict() if gateway else None
+
     def close(self) -> None:
         """End every process; what was counted is kept."""
         if self._traffic is not None:
