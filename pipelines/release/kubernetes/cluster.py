@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.core import git
 from pipelines.core.errors import ConfigError
 from pipelines.core.params import load_params
 from pipelines.core.source import parse
+from pipelines.release import prometheus
 from pipelines.release.clock import SystemClock
 from pipelines.release.judge import plan_of
 from pipelines.release.kubernetes import access, smoke
@@ -151,16 +151,14 @@ def url_of(environment: str, namespace: str) -> str:
     return os.environ.get(f"{URL}_{environment.upper()}", "").rstrip("/") or f"http://gateway.{namespace}.svc"
 
 
-def counted(rollout: str, since: float) -> Mapping[str, Any]:
+def counted(rollout: str, since: float, unit: Literal["user", "request"]) -> Mapping[str, Any]:
     """Return the counters of a rollout from Prometheus.
 
     Raises:
         ConfigError: GATEHOUSE_PROMETHEUS is not set.
         CountersUnavailable: It cannot be reached or has nothing.
     """
-    from pipelines.release import prometheus
-
     url = os.environ.get(PROMETHEUS)
     if not url:
         raise ConfigError(f"{PROMETHEUS} is not set: counters are read from the Prometheus that scrapes the gateway")
-    return prometheus.counters(url, rollout, time.time() - since)
+    return prometheus.counters(url, rollout, since, unit, token=os.environ.get(f"{PROMETHEUS}_TOKEN", ""))

@@ -139,6 +139,11 @@ class Rolled(NamedTuple):
         """Return the manifest that new pods run, or nothing."""
         return manifest_of(self.rollout["spec"]["template"])
 
+    @property
+    def wanted(self) -> str:
+        """Return the manifest that was to become stable last, or nothing."""
+        return str((self.rollout["metadata"].get("annotations") or {}).get(WANTED, ""))
+
     def available(self, pod_hash: str) -> int:
         """Return how many pods of a ReplicaSet answer."""
         found = self._set(pod_hash)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.core.errors import ServiceError
 from pipelines.release.kubernetes import rollout as rollouts
@@ -17,7 +17,7 @@ from pipelines.release.kubernetes.api import Api, Resource
 from pipelines.release.kubernetes.configuration import Version
 from pipelines.release.kubernetes.gateway import Gateway
 from pipelines.release.kubernetes.released import Release
-from pipelines.release.kubernetes.rollout import READY_STEP, WANTED, ZERO_STEP, Rolled
+from pipelines.release.kubernetes.rollout import READY_STEP, ZERO_STEP, Rolled
 from pipelines.release.manifest import Manifest
 from pipelines.release.targets import NO_TERMS, InForce, Slot, Smoked
 
@@ -38,7 +38,7 @@ class KubernetesTarget:
         namespaces: Namespace of each environment.
         environment: The one whose traffic is split.
         release_of: Makes what is declared and deployed of a manifest, for an environment.
-        counted: Reads the counters of a rollout (key, and since when, seconds since 1970).
+        counted: Reads the counters of a rollout (key, since when in seconds since 1970, unit of the A/B test).
         asked: Smoke-tests a slot of an environment by the test data of the version that its gateway serves.
         nap: Waits for some seconds.
     """
@@ -51,7 +51,7 @@ class KubernetesTarget:
         namespaces: Mapping[str, str],
         environment: str,
         release_of: Callable[[str, Manifest], Release],
-        counted: Callable[[str, float], Mapping[str, Any]],
+        counted: Callable[[str, float, Literal["user", "request"]], Mapping[str, Any]],
         asked: Callable[[str, Slot, Version], Smoked],
         nap: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -72,9 +72,8 @@ class KubernetesTarget:
             return declared if slot == "stable" else ""
         known = self._gateway(environment).manifests()
         if slot == "candidate":
-            wanted = rolled.rollout["metadata"].get("annotations", {}).get(WANTED)
-            placed = "" if declared in (stable, wanted) else declared
-            is_partly = placed != known.candidate and known.candidate not in (stable, wanted)
+            placed = "" if declared in (stable, rolled.wanted) else declared
+            is_partly = placed != known.candidate and known.candidate not in (stable, rolled.wanted)
             return PARTLY if is_partly else placed
         is_promoting = declared == stable and rolled.is_observed and not rolled.is_settled
         return "" if is_promoting or known.stable != stable else stable
@@ -103,10 +102,14 @@ class KubernetesTarget:
         rolled = self._rolled(environment)
         if rolled is None:
             return False
+        found, wanted = self.deployed(environment, slot), rolled.wanted
         pods = "stableRS" if slot == "stable" else "currentPodHash"
         is_up = rolled.available(str(rolled.status.get(pods, ""))) > 0
-        if slot == "candidate":
-            is_up = is_up and rolled.is_observed and not rolled.is_aborted and rolled.step >= ZERO_STEP
+        if slot == "stable":
+            is_up = is_up and found == (wanted or found)  # what is still on its way up is not what was there before
+        else:
+            is_there = found not in ("", PARTLY) and rolled.is_observed and not rolled.is_aborted
+            is_up = is_up and is_there and rolled.step >= ZERO_STEP
         if not is_up or routes.share(self._api.get(self._route(environment))) > 0:
             return is_up  # a gateway that restarts while both sides serve takes nobody's answer away
         is_scaled = slot == "stable" or rolled.step >= READY_STEP
@@ -158,7 +161,8 @@ class KubernetesTarget:
 
     def counters(self, rollout: str, since: float) -> Mapping[str, Any]:
         """Return what both sides counted, summed over the gateway's replicas, also those that are gone."""
-        return self._counted(rollout, since)
+        terms = routes.terms(self._api.get(self._route(self._environment)))
+        return self._counted(rollout, since, "request" if terms.get("unit") == "request" else "user")
 
     def declared(self, environment: str, manifest: Manifest) -> Mapping[str, bytes]:
         """Return the files that declare a manifest as an environment's stable one."""
