@@ -11,6 +11,9 @@ from pipelines.serving.connections import Broken, Connection, Timeouts
 IDLE_S = 4.0
 """uvicorn closes idle connections after 5 s: ours end earlier, so that hardly any request meets a closing one."""
 
+PARTS = 8
+"""In which the time for a connection is waited: while our own loop is too busy to look, one part passes, not all."""
+
 
 class Pool:
     """Open connections to one address.
@@ -45,16 +48,25 @@ class Pool:
                 connection.is_reused = True
                 return connection
             connection.abort()
+        return await self._connect(loop)
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        connecting = loop.create_task(
+            loop.create_connection(
+                lambda: Connection(loop, self._timeouts, self._most_bytes), self._host, self._port, ssl=self._tls
+            )
+        )
         try:
-            async with asyncio.timeout(self._timeouts.connect):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._timeouts, self._most_bytes), self._host, self._port, ssl=self._tls
-                )
-        except TimeoutError:
-            raise Broken("connect", "did not accept a connection in time") from None
+            for _ in range(PARTS):
+                if (await asyncio.wait([connecting], timeout=self._timeouts.connect / PARTS))[0]:
+                    return connecting.result()[1]
         except (OSError, ssl.SSLError):
             raise Broken("connect", "cannot be connected to") from None
-        return connection
+        except asyncio.CancelledError:
+            _abandon(connecting)
+            raise
+        _abandon(connecting)
+        raise Broken("connect", "did not accept a connection in time")
 
     def give(self, connection: Connection) -> None:
         """Take a connection back; one whose answer was not read to its end is closed."""
@@ -70,3 +82,14 @@ class Pool:
         for connection in self._idle:
             connection.abort()
         self._idle.clear()
+
+
+def _abandon(connecting: asyncio.Task[tuple[asyncio.Transport, Connection]]) -> None:
+    """End an attempt to connect; a connection that came all the same is closed."""
+
+    def close(ended: asyncio.Task[tuple[asyncio.Transport, Connection]]) -> None:
+        if not ended.cancelled() and ended.exception() is None:
+            ended.result()[1].abort()
+
+    connecting.cancel()
+    connecting.add_done_callback(close)

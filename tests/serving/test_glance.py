@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.serving.glance import of_answer, of_request
+from pipelines.serving.text_rules import TextRules
 from pipelines.serving.texts import APPLICATION, Unreadable, change_answer, change_request
 from tests.serving.rules import exchange, guard
 
@@ -89,5 +90,6 @@ def test_what_is_nested_too_deeply_is_read_with_care(levels: int) -> None:
         value = {"content": value}
     rules = guard(**{"in": [{"rule": "pii"}]})
     (text_rules,) = rules._in
+    assert isinstance(text_rules, TextRules)
     body = {"messages": [{"role": "user", "content": value}]}
     assert text_rules.inspect_in(exchange(), body).action == ("block" if levels > 40 else "pass")

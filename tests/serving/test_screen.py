@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.serving.rules import exchange, guard
 
 FORBIDDEN = ["jane.doe@example.com", "4111 1111 1111 1111", "AKIAQ3EGRTHYQ3EGRTHY", "sk-" + "a1B2c3" * 5]
 GUARD = guard(out=[{"rule": "pii"}, {"rule": "secrets"}])
-PLACES = {
+PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
     "content": lambda piece: {"content": piece},
     "reasoning": lambda piece: {"reasoning_content": piece},
     "refusal": lambda piece: {"refusal": piece},
