@@ -25,6 +25,7 @@ COPY scripts/__init__.py scripts/cost.py scripts/serve.py /srv/gatehouse/scripts
 COPY pipelines/__init__.py /srv/gatehouse/pipelines/
 COPY pipelines/core /srv/gatehouse/pipelines/core
 COPY pipelines/llm /srv/gatehouse/pipelines/llm
+COPY pipelines/release /srv/gatehouse/pipelines/release
 COPY pipelines/serving /srv/gatehouse/pipelines/serving
 COPY pyproject.toml /srv/gatehouse/
 WORKDIR /srv/gatehouse
