@@ -159,7 +159,7 @@ class ScriptedJudge:
     """At most 5 % errors, judged from `min_requests` of the stage on."""
 
     def judge(self, counters: Mapping[str, Any], stage: Mapping[str, Any]) -> ScriptedVerdict:
-        n, errors = counters["n"], counters["errors"]
+        n, errors = counters.get("n", 0), counters.get("errors", 0)
         if n < 0:
             return ScriptedVerdict("invalid", 0.0, "a counter is negative")
         rate = errors / n if n else 0.0

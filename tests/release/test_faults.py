@@ -80,6 +80,12 @@ def test_counters_that_are_gone_for_a_while_hold_the_stage_and_are_told(site: Si
     assert said == ["unknown", "known"]
 
 
+def test_counters_that_nobody_can_have_before_the_splitter_is_told_are_not_missed(site: Site) -> None:
+    site.script(blind=[[0, 8]])  # the first look comes before the first share
+    assert site.release("v1.1.0").result == "released"
+    assert "unknown" not in [event.action for event in site.history().events]
+
+
 def test_counters_that_stay_away_take_the_candidate_back_as_inconclusive(site: Site) -> None:
     site.script(blind=[[15, 1e9]])
     assert site.release("v1.1.0").result == "rolled_back"
