@@ -10,7 +10,7 @@ from pathlib import Path
 from pipelines.core import git, records
 from pipelines.core.errors import ConfigError, GateFailed, one_line
 from pipelines.core.files import read_text
-from pipelines.release import forecast_text, signing, targets, world
+from pipelines.release import forecast_text, judge, signing, targets, world
 from pipelines.release.history import read_history
 from pipelines.release.live import Live
 from pipelines.release.machine import Bounds
@@ -130,18 +130,24 @@ def candidate_gates(change: world.Change) -> str:
 
 
 def replayed(path: Path, target: str, root: Path = Path()) -> tuple[str, list[Replayed]]:
-    """Return the tag of a history, and every verdict of it judged again from its counters.
+    """Return the tag of a history, and every verdict of it judged again from its counters; no target is reached.
+
+    Args:
+        path: The history, which says itself where it ran.
+        target: Where it ran, if that is a target of one's own.
+        root: The repository.
 
     Raises:
         ConfigError: The history is broken, or its commit has no gates.
         GateFailed: Its commit's gates are not those that it names.
     """
     history = read_history(read_text(path).encode(), str(path))
-    built = targets.build(target, root)
+    known = {"local": judge.plan_of("local"), "kubernetes": judge.plan_of("kubernetes")}
+    plan_of = known.get(history.target) or targets.build(target, root).plan
     gates = Store(root, remote=None).read(history.commit, "gates.yaml")
     if gates is None:
         raise ConfigError(f"gates.yaml: commit {history.commit[:12]} has none")
-    plan = built.plan(gates)
+    plan = plan_of(gates)
     if plan.gates_sha256 != history.gates_sha256:
         raise GateFailed(f"{path}: names other gates ({history.gates_sha256[:12]}) than its commit has")
     return history.tag, replay(history, plan.judge)

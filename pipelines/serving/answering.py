@@ -5,13 +5,16 @@ from __future__ import annotations
 import orjson
 
 from pipelines.llm.json_values import cropped
-from pipelines.serving.errors import Refused, upstream_failed
+from pipelines.serving.errors import Refused, invalid, upstream_failed
 from pipelines.serving.exchange import GONE, Exchange
 from pipelines.serving.failures import Failed
 from pipelines.serving.parts import Answer, Body, Guard, Question
 from pipelines.serving.replies import is_cut_off, is_truncated
 from pipelines.serving.routing import ReadyRoute, Side, Step, escalates, needs_whole, plan
 from pipelines.serving.streams import replay
+
+TEXTS = ("chat", "completions")
+"""What is answered with a text."""
 
 
 class Ask:
@@ -45,9 +48,9 @@ class Ask:
         self.side = side
         self.endpoint = endpoint
         self.body = body
-        self.guard: Guard | None = route.guard if endpoint in ("chat", "completions") else None
+        self.guard: Guard | None = route.guard
         self.steps: tuple[Step, ...] = plan(side, body)
-        self.wants_stream = endpoint in ("chat", "completions") and bool(body.get("stream"))
+        self.wants_stream = endpoint in TEXTS and bool(body.get("stream"))
         options = body.get("stream_options")
         self.wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
         self.question: Question | None = None
@@ -81,7 +84,7 @@ async def answer_whole(ask: Ask) -> Answer:
         Refused: Nobody answered.
     """
     answer = await _ask_steps(ask)
-    if ask.guard is None or not ask.guard.has_out:
+    if ask.guard is None or not ask.guard.has_out or ask.endpoint == "embeddings":  # numbers say nothing
         return answer
     inspection = await ask.guard.inspect_out(ask.exchange, ask.body, answer.value)
     if inspection.action == "retry":
@@ -119,8 +122,14 @@ def may_be_cached(ask: Ask, answer: Answer) -> bool:
 
 
 def refusal(ask: Ask) -> Answer:
-    """Return the answer that the route gives instead of a blocked one."""
+    """Return the answer that the route gives instead of a blocked one.
+
+    Raises:
+        Refused: Nobody would read a text: for embeddings and the predictions of classic models.
+    """
     assert ask.guard is not None
+    if ask.endpoint not in TEXTS:
+        raise invalid("the route's guardrails do not let this pass", code="content_filter")
     exchange, text = ask.exchange, ask.guard.refusal
     is_chat = ask.endpoint == "chat"
     part: Body = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}

@@ -51,7 +51,9 @@ class Connection(asyncio.Protocol):
         self._timeouts = timeouts
         self._most_bytes = most_bytes
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # goes on from one request to the next
+        self._timer_due = 0.0
+        self._is_asked = False
         self._waiter: asyncio.Future[None] | None = None
         self.is_open = False
         self.is_reused = False
@@ -83,7 +85,8 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         self._sent_at, self._total_due = now, now + self._timeouts.total
         self._due = now + min(self._timeouts.first_byte, self._timeouts.total)
-        self._timer = self._loop.call_at(self._due, self._on_timer)
+        self._is_asked = True
+        self._watch()
         self._transport.write(data)
         await self._wait()
 
@@ -107,13 +110,13 @@ class Connection(asyncio.Protocol):
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._due = min(self._loop.time() + self._timeouts.idle, self._total_due)
-            self._restart_timer()
+            self._watch()
             self._transport.resume_reading()
         return piece
 
     def abort(self) -> None:
         """End the connection at once: the upstream sees that nobody waits any more."""
-        self.is_open = False
+        self.is_open = self._is_asked = False
         self._stop_timer()
         if self._transport is not None:
             self._transport.abort()
@@ -136,7 +139,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if self._timer is None or self.is_done:  # nobody asked
+        if not self._is_asked:
             self._fail("garbage", "sent bytes that nobody asked for")
             return
         try:
@@ -151,7 +154,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """It is closed."""
         self.is_open = False
-        if self.is_done or self._timer is None:
+        self._stop_timer()
+        if not self._is_asked:
             return
         if self._has_head and b"content-length" not in self.headers and b"transfer-encoding" not in self.headers:
             self.on_message_complete()  # a body without a length ends with its connection
@@ -176,8 +180,8 @@ class Connection(asyncio.Protocol):
         self._due = self._total_due
         if self._streams and self.status == 200:
             self._due = min(self._loop.time() + self._timeouts.idle, self._total_due)
-            # The timer may be set later than the idle limit allows: it is set anew once, at the head.
-            self._restart_timer()
+            # The timer may be set later than the idle limit allows.
+            self._watch()
             self._wake()
         else:
             self._streams = False
@@ -203,20 +207,25 @@ class Connection(asyncio.Protocol):
             self.headers.clear()
             return
         self.is_done = True
-        self._stop_timer()
+        self._is_asked = False
         if self.is_open and not self._parser.should_keep_alive():
             self.abort()
         self._wake()
 
     def _on_timer(self) -> None:
+        self._timer = None
+        if not self._is_asked:
+            return
         if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._on_timer)
+            self._watch()
         else:
             self._fail("timeout", "did not answer in time")
 
-    def _restart_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def _watch(self) -> None:
+        """See to it that the timer rings when the answer is due; one that rings earlier looks and is set anew."""
+        if self._is_asked and (self._timer is None or self._timer_due > self._due):
+            self._stop_timer()
+            self._timer_due = self._due
             self._timer = self._loop.call_at(self._due, self._on_timer)
 
     def _stop_timer(self) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pipelines.serving.exchange import Action
 from pipelines.serving.expressions import Node, parse, reach
-from pipelines.serving.folding import complete, fold, fold_character
-from pipelines.serving.hints import hint, likely
+from pipelines.serving.folding import complete, fold, fold_character, fold_text
+from pipelines.serving.hints import Hints, hint
 from pipelines.serving.tails import Tails
 
 CONTEXT = 48
@@ -58,7 +58,7 @@ class Detectors:
     def __init__(self, found: Sequence[Detector]) -> None:
         self.found = tuple(found)
         nodes = [parse(detector.pattern.pattern) for detector in found]
-        self._hints = tuple(map(hint, nodes))
+        self._hints = Hints([hint(node) for node in nodes])
         by_class: dict[int, list[Node]] = {}
         for node in nodes:
             by_class.setdefault(sum(reach(node) > limit for limit in CLASSES), []).append(node)
@@ -71,14 +71,21 @@ class Detectors:
         """Return up to where no match can begin that is not yet known whole."""
         return min((tails.begin(text, low) for tails in self._tails), default=len(text))
 
-    def likely(self, text: str) -> Iterator[int]:
+    def likely(self, text: str) -> list[int]:
         """Return the places of the patterns that a folded text may match."""
-        return likely(self._hints, text)
+        return self._hints.likely(text)
 
-    def has_any(self, text: str) -> bool:
-        """Tell whether anything at all is found in a text."""
-        folded = fold(text).text
-        return any(self.found[index].find(folded, 0, len(folded)) is not None for index in self.likely(folded))
+    def has_any(self, *texts: str) -> bool:
+        """Tell whether anything at all is found in one of these texts."""
+        if not self.found or not texts:
+            return False
+        together = "\n".join(texts)
+        if "\\" in together or not together.isascii():
+            texts = tuple(map(fold_text, texts))
+            together = "\n".join(texts)
+        return any(
+            self.found[index].find(text, 0, len(text)) is not None for index in self.likely(together) for text in texts
+        )
 
 
 class Scan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -92,7 +92,7 @@ class Exchange:
 
     def __init__(self, endpoint: str) -> None:
         self.time_s = time.time()
-        self.id = f"req_{int(self.time_s * 1000):012x}{secrets.token_hex(6)}"
+        self.id = f"req_{int(self.time_s * 1000):012x}{os.urandom(6).hex()}"
         self.started = time.perf_counter()
         self.endpoint = endpoint
         self.project = self.key = self.user = self.route = self.variant = self.model = self.upstream = ""

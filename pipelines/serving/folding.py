@@ -1,8 +1,8 @@
 r"""Text as a reader sees it: what rules are held against, so that look-alike letters and invisible ones hide nothing.
 
 Folded are, character by character: compatibility forms (full width, bold mathematical, ligatures), accents on Latin,
-Greek and Cyrillic letters, letters that look like Latin ones, digits of every script, JSON's `\\uXXXX`. Left out are
-characters that nobody sees: zero-width ones, soft hyphens, marks above and below.
+Greek and Cyrillic letters, letters that look like Latin ones, digits of every script, JSON's `\\uXXXX` (surrogate pairs
+too) and `\\/`. Left out are characters that nobody sees: zero-width ones, soft hyphens, marks above and below.
 """
 
 # ruff: noqa: RUF001 - letters that look like others are what this is about
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 MOST_KNOWN = 20_000
@@ -33,8 +34,15 @@ LOOK_ALIKES = str.maketrans(
         for look_alike in look_alikes
     }
 )  # fmt: skip
-ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+HEX, HIGH, LOW = "[0-9a-fA-F]", "[dD][89abAB][0-9a-fA-F]{2}", "[dD][c-fC-F][0-9a-fA-F]{2}"
+ESCAPE = re.compile(rf"\\{{1,8}}(?:u({HIGH})\\{{1,8}}u({LOW})|u({HEX}{{4}})|(/))")
+"""JSON's escapes of what a reader would read: two that are one letter (a surrogate pair), one, and a slash.
+
+JSON in JSON doubles the backslashes; up to eight are taken for one."""
+CUT_ESCAPE = re.compile(rf"(?:\\{{1,8}}u{HIGH})?(?:\\{{1,8}}(?:u{HEX}{{0,3}})?)?\Z")
+"""The beginning of one at a text's end, or half of two that are one."""
+MOST_CUT = 26
+"""Longer than any such beginning."""
 
 
 class _Folds(dict[int, str]):
@@ -80,32 +88,61 @@ class Folded(NamedTuple):
 
 def fold(text: str) -> Folded:
     """Fold a text."""
-    has_escapes = "\\u" in text
-    if not has_escapes:
-        if text.isascii():
-            return Folded(text)
-        if all(len(FOLDS[ord(character)]) == 1 for character in set(text)):
-            return Folded(text.translate(FOLDS))
-    return _fold_slowly(text)
+    if text.isascii() and "\\" not in text:
+        return Folded(text)
+    places = list(_places(text))
+    return _with_places(text, places) if places else Folded(_translated(text))
 
 
-def _fold_slowly(text: str) -> Folded:
-    pieces: list[str] = []
-    begins: list[int] = []
-    ends: list[int] = []
-    place = 0
-    while place < len(text):
-        escape = ESCAPE.match(text, place) if text[place] == "\\" else None
-        end = escape.end() if escape else place + 1
-        found = fold_character(chr(int(escape[1], 16))) if escape else FOLDS[ord(text[place])]
-        pieces.append(found)
-        begins.extend([place] * len(found))
-        ends.extend([end] * len(found))
-        place = end
-    return Folded("".join(pieces), begins, ends)
+def fold_text(text: str) -> str:
+    """Return a folded text alone, where nobody asks where its characters stood."""
+    if "\\" in text:
+        text = ESCAPE.sub(_unescaped, text)
+    return _translated(text)
 
 
 def complete(text: str) -> int:
     """Return how much of a text can be folded before more of it is known: all but an escape that is cut off."""
-    cut = CUT_ESCAPE.search(text, max(0, len(text) - 5)) if "\\" in text[-5:] else None
+    if "\\" not in text[-MOST_CUT:]:
+        return len(text)
+    cut = CUT_ESCAPE.search(text, max(0, len(text) - MOST_CUT))
     return cut.start() if cut else len(text)
+
+
+def _places(text: str) -> Iterator[re.Match[str]]:
+    """Return the places at which a text and its folded text are not one character each."""
+    several = "" if text.isascii() else "".join(each for each in set(text) if len(FOLDS[ord(each)]) != 1)
+    if not several:
+        return ESCAPE.finditer(text)
+    return re.finditer(f"{ESCAPE.pattern}|[{re.escape(several)}]", text)
+
+
+def _with_places(text: str, places: list[re.Match[str]]) -> Folded:
+    pieces: list[str] = []
+    begins: list[int] = []
+    ends: list[int] = []
+    at = 0
+    for place in places:
+        begin, end = place.span()
+        found = FOLDS[ord(text[begin] if end - begin == 1 else _unescaped(place))]
+        pieces += (_translated(text[at:begin]), found)
+        begins += range(at, begin)
+        ends += range(at + 1, begin + 1)
+        begins += [begin] * len(found)
+        ends += [end] * len(found)
+        at = end
+    pieces.append(_translated(text[at:]))
+    begins += range(at, len(text))
+    ends += range(at + 1, len(text) + 1)
+    return Folded("".join(pieces), begins, ends)
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    high, low, one, slash = escape.groups()
+    if high:
+        return chr(0x10000 + ((int(high, 16) & 0x3FF) << 10) + (int(low, 16) & 0x3FF))
+    return str(slash or chr(int(one, 16)))
+
+
+def _translated(text: str) -> str:
+    return text if text.isascii() else text.translate(FOLDS)

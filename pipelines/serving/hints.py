@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pipelines.serving.expressions import Anchor, Characters, Choice, Node, Repeat, Sequence, first
 
-DIGITS = frozenset("0123456789")
+DIGITS = b"0123456789"
 MOST_WORDS = 24
 
 
@@ -29,20 +29,31 @@ def hint(node: Node) -> Hint:
     return Hint(_words(node), _least_digits(node))
 
 
-def likely(hints: List[Hint], text: str) -> Iterator[int]:
-    """Return the places of the hints that a folded text does not rule out."""
-    lowered = text.lower()
-    n_digits = sum(map(text.count, DIGITS))
-    for place, (words, least) in enumerate(hints):
-        if least > n_digits:
-            continue
-        if not words:
-            yield place
-            continue
-        for word in words:
-            if word in lowered:
-                yield place
-                break
+class Hints:
+    """The hints of several patterns, asked together: a word that many of them have is looked for once."""
+
+    def __init__(self, hints: List[Hint]) -> None:
+        self._least = [each.n_digits for each in hints]
+        self._without_words = [place for place, each in enumerate(hints) if not each.words]
+        self._words: dict[str, list[int]] = {}
+        for place, each in enumerate(hints):
+            for word in each.words:
+                self._words.setdefault(word, []).append(place)
+
+    def likely(self, text: str) -> list[int]:
+        """Return the places of the patterns that a folded text does not rule out."""
+        lowered = text.lower()
+        found = {place for word, places in self._words.items() if word in lowered for place in places}
+        found.update(self._without_words)
+        if not found:
+            return []
+        n_digits = _count_digits(text)
+        return sorted(place for place in found if self._least[place] <= n_digits)
+
+
+def _count_digits(text: str) -> int:
+    encoded = text.encode("utf-8", "surrogatepass")
+    return len(encoded) - len(encoded.translate(None, DIGITS))
 
 
 def _words(node: Node) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 from pipelines.serving.budgets import Spending
@@ -55,7 +56,7 @@ class SpoolLedger:
         self._log = log
         self._spool = Spool(self._folder, settings.segment_bytes)
         self._days = Days()
-        self._recent: dict[str, Side] = {}
+        self._recent: OrderedDict[str, Side] = OrderedDict()  # whose first is found at once, however many went before
         self._sides: dict[Side, Side] = {}  # one of each, so that many requests share it
         self._rated: dict[str, tuple[int, float]] = {}  # rating, time
         self._last_rated_s = 0.0
@@ -155,7 +156,7 @@ class SpoolLedger:
     def _remember(self, request_id: str, project: str, route: str, variant: str) -> None:
         recent = self._recent
         if len(recent) >= MOST_RECENT:
-            del recent[next(iter(recent))]
+            recent.popitem(last=False)
         side = project, route, variant
         recent[request_id] = self._sides.setdefault(side, side)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from pipelines.core.errors import ConfigError, ServiceError
 from pipelines.core.files import read_json
 from pipelines.serving.config_upstreams import ProcessUpstream
+from pipelines.serving.last_words import LastWords
 from pipelines.serving.logs import Log
 
 SERVED = Path(".gatehouse/served")
@@ -98,6 +99,8 @@ class Processes:
         while True:
             started = time.monotonic()
             process = await self._launch(upstream)
+            assert process.stderr is not None
+            words = LastWords(process.stderr)
             self._log.event("process_started", upstream=name, pid=process.pid, port=upstream.port)
             self._tell(name, False)
             watch = asyncio.get_running_loop().create_task(self._wait_until_ready(name, upstream, process))
@@ -110,7 +113,8 @@ class Processes:
                 watch.cancel()
             self._tell(name, False)
             pause_s = 0.5 if time.monotonic() - started > HEALTHY_S else min(MOST_PAUSE_S, pause_s * 2)
-            self._log.event("process_died", upstream=name, code=code, again_in_s=pause_s)
+            said = await words.said()
+            self._log.event("process_died", upstream=name, code=code, again_in_s=pause_s, said=said)
             await asyncio.sleep(pause_s)
 
     async def _wait_until_ready(
@@ -143,6 +147,7 @@ class Processes:
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
             preexec_fn=die_with_parent,
         )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pipelines.serving.cycle import Cycle
 
 
 class Slowness(NamedTuple):
@@ -45,28 +48,6 @@ class Nowhere(list[tuple[bytes, bytes]]):
 NOWHERE = Nowhere()
 
 
-class JoiningTransport:
-    """A transport that sends an answer's head together with the first piece of its body: one system call, not two."""
-
-    __slots__ = ("_head", "_transport", "close", "is_closing")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self.is_closing = transport.is_closing
-        self.close = transport.close
-
-    def write(self, data: bytes) -> None:
-        """Write; a head waits for what follows it at once."""
-        if self._head:
-            self._transport.write(self._head + data)
-            self._head = b""
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
-            self._head = data
-        else:
-            self._transport.write(data)
-
-
 class GatewayProtocol(HttpToolsProtocol):
     """One client's connection. Its timers run only while the client owes something."""
 
@@ -77,6 +58,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._line = Line()
         self._owes: str = "headers"
+        self._idle_since = 0.0
         self._n_loose_bytes = 0  # of headers, trailers and chunks' heads, since a body's last byte
         self._write_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = self.loop.call_later(self.slowness.header_s, self._too_slow)
@@ -84,7 +66,6 @@ class GatewayProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; a whole request in one piece sets no timer."""
         self._n_loose_bytes += len(data)
-        self._unset_keepalive_if_required()
         self._feed(data)
         if self._owes and self._n_loose_bytes > self.slowness.max_header_bytes:
             self._too_large()
@@ -105,10 +86,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._owes = "body"
         self._n_loose_bytes = 0
         self._stop_read_timer()
-        super().on_headers_complete()
+        self._begin_answer()
         self.headers = NOWHERE  # trailers are not kept
-        if self.scope["method"] != "HEAD":  # whose head nothing follows
-            self.cycle.transport = JoiningTransport(self.transport)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """A piece of it; what is no such piece while one is owed counts as headers do."""
@@ -127,11 +106,35 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
         self._stop_read_timer()
+        self._unset_keepalive_if_required()
         if self._write_timer is not None:
             self._write_timer.cancel()
         if self._line.on_gone is not None:
             self._line.on_gone()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """An answer has left; the next request may begin. The timer of the connection is set once, not for each."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.timeout_keep_alive_task is None:
+            self._wait_for_next(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that was idle for long enough."""
+        self.timeout_keep_alive_task = None
+        if self._owes or not self.cycle.response_complete or self.transport.is_closing():
+            return
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._wait_for_next(left_s)
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
@@ -145,6 +148,36 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _wait_for_next(self, wait_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(wait_s, self.timeout_keep_alive_handler)
+
+    def _begin_answer(self) -> None:
+        """Do what uvicorn does here, with our own cycle."""
+        scope, version, before = self.scope, self.parser.get_http_version(), self.cycle
+        scope["method"], scope["http_version"] = self.parser.get_method().decode("ascii"), version
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"], scope["raw_path"] = unquote(path) if "%" in path else path, url.path
+        scope["query_string"] = url.query or b""
+        self.cycle = Cycle(
+            scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            False,
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            version != "1.0" and self.parser.should_keep_alive(),
+            self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:  # the client does not wait for one answer before it asks again
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def _feed(self, data: bytes) -> None:
         while data:

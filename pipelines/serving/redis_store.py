@@ -14,7 +14,7 @@ from pipelines.core.errors import ConfigError
 from pipelines.serving.breaker import CircuitBreaker
 from pipelines.serving.parts import Answer
 
-PREFIX = b"gatehouse:answer:1:"
+PREFIX = b"gatehouse:answer:2:"
 """The number changes with the format, so that gateways of two versions can share one Redis."""
 CONNECT_S = 0.1
 TIMEOUT_S = 0.05
@@ -69,13 +69,13 @@ class RedisStore:
     async def get(self, key: bytes) -> Kept | None:
         """Return an answer, or None if there is none to be had in time."""
         content = await self._do(lambda: self._redis.get(PREFIX + key))
-        return unpack(content) if isinstance(content, bytes) else None
+        return unpack(key, content) if isinstance(content, bytes) else None
 
     async def put(self, key: bytes, answer: Answer, ttl_s: float) -> None:
         """Keep an answer for so long, if that works."""
         if len(answer.content) > MOST_BYTES:
             return
-        kept, lives_ms = pack(answer, time.time() + ttl_s), max(1, round(ttl_s * 1000))
+        kept, lives_ms = pack(key, answer, time.time() + ttl_s), max(1, round(ttl_s * 1000))
         await self._do(lambda: self._redis.set(PREFIX + key, kept, px=lives_ms))
 
     async def close(self) -> None:
@@ -106,17 +106,17 @@ class RedisStore:
         return found
 
 
-def pack(answer: Answer, ends_s: float) -> bytes:
-    """Return an answer as it is kept: a digest, a line about it, and its bytes as they came."""
+def pack(key: bytes, answer: Answer, ends_s: float) -> bytes:
+    """Return an answer as it is kept: a digest of it and its question, a line about it, its bytes."""
     about = [ends_s, answer.model, answer.upstream, answer.prompt_tokens, answer.completion_tokens]
     rest = orjson.dumps(about) + b"\n" + answer.content
-    return blake2b(rest, digest_size=DIGEST_BYTES).digest() + rest
+    return _digest(key, rest) + rest
 
 
-def unpack(kept: bytes) -> Kept | None:
-    """Return an answer, or None where what was kept is none (cut off, or somebody else's)."""
+def unpack(key: bytes, kept: bytes) -> Kept | None:
+    """Return an answer, or None where what was kept is none: cut off, or given to another question."""
     digest, rest = kept[:DIGEST_BYTES], kept[DIGEST_BYTES:]
-    if blake2b(rest, digest_size=DIGEST_BYTES).digest() != digest:
+    if _digest(key, rest) != digest:
         return None
     about, _, content = rest.partition(b"\n")
     try:
@@ -125,3 +125,7 @@ def unpack(kept: bytes) -> Kept | None:
         return Kept(answer, float(ends_s))
     except (ValueError, TypeError):
         return None
+
+
+def _digest(key: bytes, rest: bytes) -> bytes:
+    return blake2b(b"%d:%b%b" % (len(key), key, rest), digest_size=DIGEST_BYTES).digest()

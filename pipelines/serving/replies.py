@@ -76,8 +76,13 @@ def said_bytes(value: Any) -> int:
 
 def has_said(answer: Body) -> bool:
     """Tell whether there is any text, or any call of a tool, in a whole answer's choices."""
-    choices = answer.get("choices", ())
-    return any(said_bytes(choice.get("message") or choice.get("text")) for choice in choices)
+    for choice in answer.get("choices", ()):
+        message = choice.get("message") or choice.get("text")
+        if isinstance(message, dict) and isinstance(message.get("content"), str) and message["content"]:
+            return True  # as nearly always
+        if said_bytes(message):
+            return True
+    return False
 
 
 def lost_tokens(body: Body, endpoint: str) -> int:

@@ -28,7 +28,8 @@ def parse(content: bytes, endpoint: str) -> Body:
     Raises:
         Refused: It is none, or lacks what the endpoint needs; the message quotes nothing of it.
     """
-    if len(content) > LARGE_BYTES and content.count(b"{") + content.count(b"[") > MOST_BRACKETS:
+    n_brackets = content.count(b"{") + content.count(b"[")
+    if len(content) > LARGE_BYTES and n_brackets > MOST_BRACKETS:
         raise too_many_values()
     try:
         body = orjson.loads(content)
@@ -40,11 +41,13 @@ def parse(content: bytes, endpoint: str) -> Body:
         raise invalid(f"the body is not JSON (character {error.pos})", code="invalid_json") from None
     except RecursionError:
         raise invalid("the body is nested too deeply", code="invalid_json") from None
-    if content.count(b"[") + content.count(b"{") > MOST_LEVELS:
+    if n_brackets > MOST_LEVELS:
         _refuse_deep(body)
     if not isinstance(body, dict):
         raise invalid("the body must be a JSON object", code="invalid_json")
-    count(body)
+    # Each value but the first has a comma or a bracket of its own before it: most bodies need not be walked through.
+    if n_brackets > MOST_CONTAINERS or len(content) > 2 * MOST_VALUES:
+        count(body)
     if body.get("chat_template") is not None:
         raise invalid("`chat_template` is not taken: the model's own is used", param="chat_template")
     needed = NEEDED.get(endpoint)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from pipelines.serving.exchange import Exchange
 from pipelines.serving.parts import Blocked, Body, Guard, StreamGuard
+from pipelines.serving.replies import said_bytes
 from pipelines.serving.streams import event
 from pipelines.serving.text_rules import decide
 from pipelines.serving.texts import DATA, MEDIA, MOST_LEVELS, NO_KEYS, is_name
 
 Path = tuple[str | tuple[str, Any], ...]
 """Where a text stands in a choice: keys, and for entries of lists (key that numbers them or "", number)."""
+MOST_NAME_CHARACTERS = 4096
+"""Of one that comes in pieces: all of it is read with each."""
 UNREAD = frozenset({"index", "finish_reason", "logprobs"})
 
 
@@ -22,6 +25,8 @@ class Screen:
         self._guard = guard
         self._exchange = exchange
         self._inspectors: dict[tuple[int, Path], StreamGuard] = {}
+        self._names: dict[tuple[int, Path], tuple[str, str]] = {}  # what came of it, what left of it
+        self._ended: set[int] = set()
         self._head: Body = {}
 
     def take(self, value: Body) -> bytes:
@@ -38,11 +43,14 @@ class Screen:
             choice = dict(part)
             index = choice.get("index", 0)
             is_last = bool(choice.get("finish_reason"))
+            if index in self._ended and said_bytes({key: choice[key] for key in choice.keys() - UNREAD}):
+                self._block("after_its_end")  # it could be the rest of what left with the end
             for name in choice.keys() - UNREAD:
                 choice[name] = self._read(index, (name,), choice[name], is_last)
             choice.pop("logprobs", None)  # they spell out what the text may no longer say
             if is_last:
                 late += self._rest(index)
+                self._ended.add(index)
             choices.append(choice)
         return late + event({**value, "choices": choices})
 
@@ -67,18 +75,35 @@ class Screen:
         if not isinstance(value, dict | list):
             return value
         if len(path) > MOST_LEVELS:
-            decide(self._exchange, "out", "unreadable", "block")
-            raise Blocked("unreadable")
+            self._block("unreadable")
         if isinstance(value, list):
             return [self._read(index, (*path, _number(place, part)), part, is_last) for place, part in enumerate(value)]
         found = dict(value)
         for key, part in value.items():
             if key in skipped or is_name(key, part):
                 continue
-            # A name comes whole, and clients take it from the event that brings it.
-            is_whole = is_last or key == "name"
-            found[key] = self._read(index, (*path, key), part, is_whole, DATA if key in MEDIA else NO_KEYS)
+            if key == "name" and isinstance(part, str):
+                found[key] = self._name((index, (*path, key)), part)
+            else:
+                found[key] = self._read(index, (*path, key), part, is_last, DATA if key in MEDIA else NO_KEYS)
         return found
+
+    def _name(self, key: tuple[int, Path], piece: str) -> str:
+        """Return what may leave of a name: at once, for clients take it from the event that brings it.
+
+        One that goes on in a further event is read as a whole again; what has left of it cannot be taken back.
+        """
+        came, left = self._names.get(key, ("", ""))
+        inspector = self._guard.open_stream(self._exchange)
+        whole = inspector.feed(came + piece) + inspector.close()
+        if not whole.startswith(left) or len(came) > MOST_NAME_CHARACTERS:
+            self._block("name_in_pieces")
+        self._names[key] = came + piece, whole
+        return whole[len(left) :]
+
+    def _block(self, rule: str) -> NoReturn:
+        decide(self._exchange, "out", rule, "block")
+        raise Blocked(rule)
 
     def _feed(self, key: tuple[int, Path], text: str, is_last: bool) -> str:
         """Return what may leave; of an event that also ends its choice, all of it that may ever leave."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pipelines.serving import credentials, injections, pii
+from pipelines.serving import credentials, glance, injections, pii
 from pipelines.serving.config_policies import (
     InjectionRule,
     LengthRule,
@@ -18,12 +18,11 @@ from pipelines.serving.config_policies import (
 from pipelines.serving.detectors import Detector, Detectors, Scan, compiled
 from pipelines.serving.exchange import Decision, Exchange
 from pipelines.serving.parts import PASS, Blocked, Body, Inspection
-from pipelines.serving.texts import Unreadable, change_answer, change_request
+from pipelines.serving.texts import APPLICATION, Unreadable, change_answer, change_request
 
 Direction = Literal["in", "out"]
+ANY_LENGTH = 1 << 62
 TextRule = LengthRule | PatternRule | PiiRule | InjectionRule | SecretsRule
-OF_APPLICATION = ("system", "developer", "assistant")
-"""Roles whose texts are not searched for instructions: the application's own system messages are full of them."""
 
 
 def decide(
@@ -45,19 +44,41 @@ class TextRules:
     def __init__(self, rules: Sequence[TextRule], own: frozenset[str] = frozenset()) -> None:
         self._own = own
         self._lengths = [rule for rule in rules if isinstance(rule, LengthRule)]
+        self._shortest = min((rule.max_characters for rule in self._lengths), default=ANY_LENGTH)
         found = [detector for rule in rules for detector in detectors_of(rule)]
         self._for_others = Detectors(found)
         self._for_all = Detectors([detector for detector in found if detector.rule != "injection"])
 
     def inspect_in(self, exchange: Exchange, body: Body) -> Inspection:
         """Inspect a request."""
+        if self._is_harmless(glance.of_request(body)):
+            return PASS
         reading = Reading(self, exchange, "in")
         return self._inspect(exchange, "in", body, lambda: change_request(body, reading.of_role))
 
     def inspect_out(self, exchange: Exchange, answer: Body) -> Inspection:
         """Inspect an answer."""
+        texts = glance.of_answer(answer)
+        if (
+            texts is not None
+            and max(map(len, texts), default=0) <= self._shortest
+            and not self._for_all.has_any(*texts)
+        ):
+            return PASS
         reading = Reading(self, exchange, "out")
         return self._inspect(exchange, "out", answer, lambda: change_answer(answer, reading.of_answer))
+
+    def _is_harmless(self, found: glance.Texts | None) -> bool:
+        """Tell whether it is sure at once that no rule has anything to say about a request's texts."""
+        if found is None:
+            return False
+        application, others = found
+        if self._own:
+            application = [text for text in application if text not in self._own]
+            others = [text for text in others if text not in self._own]
+        if sum(map(len, application)) + sum(map(len, others)) > self._shortest:
+            return False
+        return not self._for_all.has_any(*application) and not self._for_others.has_any(*others)
 
     def _inspect(self, exchange: Exchange, way: Direction, value: Body, change: Callable[[], Body]) -> Inspection:
         try:
@@ -78,8 +99,8 @@ class TextRules:
         return text in self._own
 
     def detectors(self, role: str) -> Detectors:
-        """Return what is looked for in a text of this role."""
-        return self._for_all if role in OF_APPLICATION else self._for_others
+        """Return what is looked for in a text of this role: the application's own are full of instructions."""
+        return self._for_all if role in APPLICATION else self._for_others
 
     def count(self, exchange: Exchange, direction: Direction, n_characters: int) -> None:
         """Hold a length against the rules.
@@ -125,7 +146,7 @@ class Reading:
         return self._read(self._rules.detectors("assistant"), text)
 
     def _read(self, detectors: Detectors, text: str) -> str:
-        if not detectors or not detectors.has_any(text):
+        if not detectors.has_any(text):
             return text
         scan = Scan(detectors, decider(self._exchange, self._direction))
         changed = scan.feed(text) + scan.close()

@@ -27,7 +27,9 @@ MEDIA = frozenset({"image_url", "input_audio", "audio"})
 """Images and sound: their addresses and data are not read, what is said about them is."""
 DATA = frozenset({"url", "data", "detail"})
 FILE = frozenset({"file_data", "file_id", "file_url"})
-ROLES = frozenset({"system", "developer", "assistant", "user", "tool", "function"})
+APPLICATION = frozenset({"system", "developer", "assistant"})
+"""Roles of what the application itself says, or had the model say."""
+ROLES = APPLICATION | {"user", "tool", "function"}
 USUAL_KEY_CHARACTERS = 20
 NO_KEYS: frozenset[str] = frozenset()
 SPELLED_OUT = frozenset({"logprobs"})
@@ -68,12 +70,15 @@ def change_request(body: Body, change: Callable[[str, str], str]) -> Body:
 def change_answer(answer: Body, change: Change) -> Body:
     """Return an answer with the texts of its choices changed; the same object where none was.
 
+    A classic model's answer has no choices: all of it is read.
+
     Raises:
         Unreadable: Something is nested too deeply.
     """
     choices = answer.get("choices")
     if not isinstance(choices, list):
-        return answer
+        found: Body = _said(answer, change, 0)
+        return found
 
     def of_choice(choice: Any) -> Any:
         changed = _said(choice, change, 0)
@@ -151,9 +156,14 @@ def is_name(key: str, part: Any) -> bool:
     return part.__class__ is not dict and part.__class__ is not list
 
 
+def is_odd(key: str) -> bool:
+    """Tell whether a key is no usual name."""
+    return len(key) > USUAL_KEY_CHARACTERS or not (key.isascii() and key.isidentifier())
+
+
 def _keys(value: Body, change: Change) -> Body:
     """Read the keys, too, that are no usual names: a template shows them to the model."""
-    odd = [key for key in value if len(key) > USUAL_KEY_CHARACTERS or not (key.isascii() and key.isidentifier())]
+    odd = list(filter(is_odd, value))
     changed = {key: change(key) for key in odd}
     if all(new is key for key, new in changed.items()):
         return value

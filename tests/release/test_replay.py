@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import GateFailed
+from pipelines.release import machine
 from pipelines.release.history import History
+from pipelines.release.judge import plan_of
 from pipelines.release.replay import replay, require_agreement
+from tests.release.counting import CountingTarget
 from tests.release.scripted import FILE, ScriptedJudge
 from tests.release.site import Site
 
@@ -76,3 +79,20 @@ def test_the_command_replays_a_file_and_fails_on_a_retouched_one(told: tuple[Sit
     assert said.returncode == 3
     assert said.stdout.splitlines()[-1] == "5 verdicts of v1.1.0 judged again: 1 of 5 differ"
     assert "judged again it is rollback" in said.stderr
+
+
+def test_a_history_says_itself_by_whose_gates_it_went(built_with_remote: Site, tmp_path: Path) -> None:
+    site = built_with_remote.copy(tmp_path / "site")
+    site.commit({"gates.yaml": (ROOT / "gates.yaml").read_text()}, "Declare the gates")
+    site.tag("v1.2.0")
+    target = CountingTarget(site.file)
+    target.name = "local"
+    assert machine.release(site.world(target=target, plan_of=plan_of("local")), "v1.2.0").result == "released"
+    path = tmp_path / "told.json"
+    path.write_bytes(site.history().as_file())
+    said = subprocess.run(
+        [sys.executable, "-m", "scripts.release", "--replay", str(path)], cwd=site.root, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.splitlines()[-1] == "6 verdicts of v1.2.0 judged again: all agree"

@@ -12,7 +12,7 @@ from pipelines.serving import credentials, injections, pii
 from pipelines.serving.detectors import Detector
 from pipelines.serving.expressions import parse, reach, width
 from pipelines.serving.hardness import problem, ways
-from pipelines.serving.hints import hint, likely
+from pipelines.serving.hints import Hints, hint
 from pipelines.serving.tails import Tails
 
 BUILT_IN = [*pii.detectors(list(pii.KINDS), "redact"), *credentials.detectors("redact"), *injections.detectors("flag")]
@@ -126,7 +126,7 @@ def test_nothing_is_let_go_that_more_text_can_turn_into_a_match(pattern: str, te
 @given(PATTERNS, st.text("abcABC1 ", max_size=12))
 def test_no_text_that_matches_is_ruled_out_beforehand(pattern: str, text: str) -> None:
     if re.search(pattern, text, re.IGNORECASE):
-        assert list(likely([hint(parse(pattern))], text)) == [0]
+        assert Hints([hint(parse(pattern))]).likely(text) == [0]
 
 
 @pytest.mark.parametrize(

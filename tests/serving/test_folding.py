@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.serving.folding import complete, fold, fold_character
+from pipelines.serving.folding import complete, fold, fold_character, fold_text
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,13 @@ from pipelines.serving.folding import complete, fold, fold_character
         ("４١۲3", "4123"),  # digits of four scripts
         (r"s\u0065cret", "secret"),  # JSON's escape
         (r"\u0073\u0065cret", "secret"),
+        (r"https:\/\/bob:hunter22@h", "https://bob:hunter22@h"),  # JSON's slash
+        (r"https:\\\/\\/bob", "https://bob"),  # in JSON in JSON
+        (r"\\u0073ecret", "secret"),
+        (r"\ud835\udc2cecret", "secret"),  # a surrogate pair: bold s
+        (r"\\uD835\\uDC2cecret", "secret"),
+        (r"\ud835 \udc2c", "\ud835 \udc2c"),  # two halves that are no pair
+        (r"C:\new \U0041", r"C:\new \U0041"),
         ("a‐b–c", "a-b-c"),
         ("user＠example․com", "user@example.com"),
         ("Straße", "Straße"),
@@ -50,7 +57,7 @@ def test_every_character_that_nobody_sees_is_left_out_and_ascii_stays() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(st.sampled_from("ab\\u0065é\u200bﬁ𝐬ё1 \u0301"), max_size=20), st.integers(0, 20))
+@given(st.text(st.sampled_from("ab\\\\u0065/dD83cé\u200bﬁ𝐬ё1 \u0301"), max_size=40), st.integers(0, 40))
 def test_places_lead_back_and_a_cut_changes_nothing(text: str, cut: int) -> None:
     folded = fold(text)
     if folded.begins is None or folded.ends is None:
@@ -59,5 +66,21 @@ def test_places_lead_back_and_a_cut_changes_nothing(text: str, cut: int) -> None
         assert len(folded.text) == len(folded.begins) == len(folded.ends)
         for character, begin, end in zip(folded.text, folded.begins, folded.ends, strict=True):
             assert character in fold(text[begin:end]).text
+    assert fold_text(text) == folded.text
     n_whole = complete(text[:cut])
     assert fold(text[:n_whole]).text + fold(text[n_whole:]).text == folded.text
+
+
+ESCAPES = ["\\", "\\\\", "\\ud835", "\\udc2c", "\\u00", "65", "\\/", "u", "d83", "x", "\\" * 9]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(ESCAPES), max_size=8).map("".join), st.data())
+def test_escapes_that_are_cut_anywhere_are_seen_as_they_are_whole(text: str, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 9))
+    seen, rest = "", ""
+    for begin in range(0, len(text), size):
+        rest += text[begin : begin + size]
+        n_whole = complete(rest)
+        seen, rest = seen + fold(rest[:n_whole]).text, rest[n_whole:]
+    assert seen + fold(rest).text == fold(text).text

@@ -88,6 +88,45 @@ def test_a_model_server_that_dies_is_started_again_and_all_stop_at_the_end(
     assert "secret" not in environment
 
 
+FAILING = r"""#!/bin/sh
+i=0; while [ $i -lt 40 ]; do echo "line $i" >&2; i=$((i+1)); done
+printf 'loading 10%%\rloading 90%%\r' >&2
+printf '::error::forged \033[31m' >&2
+printf '%09999d' 7 >&2
+echo >&2
+printf 'OSError: no such weights' >&2
+exit 3
+"""
+
+
+def test_what_a_model_server_said_last_stands_in_the_log_when_it_dies(program: Path, tmp_path: Path) -> None:
+    program.write_text(FAILING)
+    log_path = tmp_path / "log"
+
+    async def scenario() -> None:
+        log = Log(os.open(log_path, os.O_WRONLY | os.O_CREAT))
+        declared = {"one": ProcessUpstream(kind="process", model="base", port=free_port())}
+        processes = Processes(declared, tmp_path, log, program=str(program))
+        await processes.prepare()
+        processes.start(lambda name, is_ready: None)
+        async with asyncio.timeout(20):
+            while "process_died" not in log_path.read_text():
+                await asyncio.sleep(0.05)
+                log.flush()
+        await processes.stop()
+        log.flush()
+
+    asyncio.run(scenario())
+    died = next(event for event in events(log_path) if event["event"] == "process_died")
+    *lines, forged, last = died["said"]
+    assert died["code"] == 3
+    assert lines[-3:] == ["line 39", "loading 10%", "loading 90%"]
+    assert lines[0] == f"line {40 - (12 - 4)}"
+    assert forged.startswith("\\x3a:error::forged \\x1b[31m0000")
+    assert len(forged) < 320
+    assert last == "OSError: no such weights"
+
+
 GATEWAY = """
 import asyncio, sys
 from pathlib import Path

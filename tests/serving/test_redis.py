@@ -80,8 +80,8 @@ def test_an_answer_from_redis_lives_no_longer_than_it_was_promised(
         async with store(server) as redis:
             declared_file = Serving.model_validate(serving(upstreams))
             kept = caches(declared_file, redis)
-            server.client.set(PREFIX + b"old", pack(ANSWER, time.time() - 1))
-            server.client.set(PREFIX + b"young", pack(ANSWER, time.time() + 0.2))
+            server.client.set(PREFIX + b"old", pack(b"old", ANSWER, time.time() - 1))
+            server.client.set(PREFIX + b"young", pack(b"young", ANSWER, time.time() + 0.2))
             assert await kept._second_level(b"old") is None
             assert await kept._second_level(b"young") == ANSWER
             assert kept.memory.get(b"young") == ANSWER
@@ -93,7 +93,15 @@ def test_an_answer_from_redis_lives_no_longer_than_it_was_promised(
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"", b"x", b"garbage" * 100, pack(ANSWER, 1e12)[:-1], pack(ANSWER, 1e12) + b"x", b"\0" * 16 + b"[]\n{}"],
+    [
+        b"",
+        b"x",
+        b"garbage" * 100,
+        pack(b"q", ANSWER, 1e12)[:-1],
+        pack(b"q", ANSWER, 1e12) + b"x",
+        pack(b"other", ANSWER, 1e12),
+        b"\0" * 16 + b"[]\n{}",
+    ],
 )
 def test_garbage_is_no_answer(server: RedisServer, garbage: bytes) -> None:
     async def scenario() -> None:
@@ -109,7 +117,7 @@ def test_garbage_is_no_answer(server: RedisServer, garbage: bytes) -> None:
 
 
 def test_what_is_kept_is_read_back_as_it_was() -> None:
-    kept = unpack(pack(ANSWER, 12.5))
+    kept = unpack(b"q", pack(b"q", ANSWER, 12.5))
     assert kept is not None
     assert (kept.answer, kept.ends_s) == (ANSWER, 12.5)
 
