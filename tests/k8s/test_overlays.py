@@ -79,7 +79,8 @@ each = pytest.mark.parametrize("environment", ENVIRONMENTS)
 
 
 def test_these_environments_are_all() -> None:
-    assert tuple(sorted(path.name for path in (ROOT / "k8s/overlays").iterdir())) == ENVIRONMENTS
+    found = (ROOT / "k8s/overlays").glob("*/kustomization.yaml")  # releases on one machine keep their state beside them
+    assert tuple(sorted(path.parent.name for path in found)) == ENVIRONMENTS
 
 
 @each
