@@ -157,7 +157,7 @@ def test_accounts_may_do_this_and_nothing_else(environment: str) -> None:
         ("argoproj.io", "rollouts/status", "vllm", "patch"), ("apps", "replicasets", "*", "list"),
         (gatewayapi, "httproutes", "vllm", "get"), (gatewayapi, "httproutes", "vllm", "patch"),
         ("apps", "deployments", "gateway", "get"), ("apps", "deployments", "gateway", "patch"),
-        ("", "configmaps", "*", "get"), ("", "configmaps", "*", "create"), ("", "configmaps", "*", "delete"),
+        *(("", "configmaps", "*", verb) for verb in ("get", "list", "create", "delete")),
     }  # fmt: skip
     bindings = {name: one for (kind, name), one in resources(environment).items() if kind == "RoleBinding"}
     for name, binding in bindings.items():

@@ -65,17 +65,15 @@ class Gateway:
         notes = deployment["metadata"].get("annotations") or {}
         if not notes.get(BEFORE):
             return
-        used = _mounted(deployment)
         before = json.loads(notes[BEFORE])
         self._patch(before, {CANDIDATE: None, BEFORE: None})
-        self._discard(used, before)
+        self._discard(before)
 
     def settle(self, manifest: str, release: Release) -> None:
         """Have the gateway run a release's own image and mount what serves it alone."""
-        used = _mounted(self._deployment())
         found = beside(release.version, release.version)
         now = self._mount(found, {MANIFEST: manifest, CANDIDATE: None, BEFORE: None}, str(release.pins.gateway))
-        self._discard(used, now)
+        self._discard(now)
 
     def version(self) -> Version:
         """Return the stable version that the gateway serves.
@@ -141,11 +139,12 @@ class Gateway:
             self._path, {"metadata": {"annotations": notes}, "spec": {"template": {"spec": pod}}}, STRATEGIC
         )
 
-    def _discard(self, used: dict[str, str], now: dict[str, str]) -> None:
-        """Remove maps that a release made and nobody mounts any more; what Git declares is Git's."""
-        for volume, name in used.items():
-            found = self._api.get(f"{self._maps}/{name}") if name != now.get(volume) else None
-            if found and OURS.items() <= (found["metadata"].get("labels") or {}).items():
+    def _discard(self, mounted: dict[str, str]) -> None:
+        """Remove maps that a release made and nobody mounts any more, also those that a dead run left behind."""
+        selector = ",".join(f"{name}={value}" for name, value in OURS.items())
+        found = self._api.get(self._maps, {"labelSelector": selector}) or {}
+        for name in [one["metadata"]["name"] for one in found.get("items") or []]:
+            if name not in mounted.values():
                 self._api.delete(f"{self._maps}/{name}")
 
 

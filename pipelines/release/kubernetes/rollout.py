@@ -72,7 +72,7 @@ def step_of(rollout: Resource, stage: str, share: float) -> int:
     Raises:
         ConfigError: The Rollout's steps are not those of the release's gates.
     """
-    stages = rollout["metadata"].get("annotations", {}).get(STAGES, "").split(",")
+    stages = str(rollout["metadata"].get("annotations", {}).get(STAGES, "")).split(",")
     steps = rollout["spec"]["strategy"]["canary"].get("steps", [])
     places: list[int] = [place for place, step in enumerate(steps) if "setWeight" in step and place >= FIRST_SHARE_STEP]
     if stage in stages and len(places) == len(stages):

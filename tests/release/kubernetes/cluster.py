@@ -115,6 +115,12 @@ class Cluster:
                 root = parts.path.split("/namespaces/")[1].split("/")[0]
                 assert parse_qs(parts.query) == {"labelSelector": ["app.kubernetes.io/name=vllm"]}
                 return 200, {"items": self.sets.get(root, [])}
+            if method == "GET" and parts.path.endswith("/configmaps"):
+                (selector,) = parse_qs(parts.query)["labelSelector"]
+                label = dict([selector.split("=")])
+                held = [one for path, one in self.held.items() if path.startswith(f"{parts.path}/")]
+                ours = [one for one in held if label.items() <= one["metadata"].get("labels", {}).items()]
+                return 200, {"items": ours}
             if method == "POST":
                 path = f"{parts.path}/{body['metadata']['name']}"
                 if path in self.held:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines.release import machine
-from tests.release.kubernetes.cluster import Cluster
+from pipelines.release.kubernetes.access import Access
+from pipelines.release.kubernetes.api import Api
+from pipelines.release.world import look
+from tests.release.kubernetes.cluster import TOKEN, Cluster
 from tests.release.kubernetes.place import Place
 
 
@@ -23,12 +28,44 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return made
 
 
+def copied(built: Place, folder: Path) -> Iterator[Place]:
+    made = built.copy(folder / "site")
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def place(built: Place, tmp_path: Path) -> Iterator[Place]:
     """v1.0.0 serves, v1.1.0 is tagged."""
-    made = built.copy(tmp_path / "site")
-    yield made
+    yield from copied(built, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def built_to_test(built: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = built.copy(tmp_path_factory.mktemp("test") / "site")
+    until(made, "ab_test")
     made.close()
+    return made
+
+
+@pytest.fixture
+def testing(built_to_test: Place, tmp_path: Path) -> Iterator[Place]:
+    """v1.1.0 is at its A/B test."""
+    yield from copied(built_to_test, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def built_to_canary(built_to_test: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = built_to_test.copy(tmp_path_factory.mktemp("canary") / "site")
+    until(made, "canary")
+    made.close()
+    return made
+
+
+@pytest.fixture
+def canary(built_to_canary: Place, tmp_path: Path) -> Iterator[Place]:
+    """v1.1.0 is at its first canary stage."""
+    yield from copied(built_to_canary, tmp_path)
 
 
 def until(place: Place, step: str) -> None:
@@ -84,9 +121,8 @@ def test_a_good_release_goes_up_the_ladder_and_ends_as_stable(place: Place) -> N
     assert container["image"] == place.images["gateway"]
 
 
-def test_while_two_versions_serve_each_has_its_own_prompt_and_identity(place: Place) -> None:
-    until(place, "ab_test")
-    serving, prompts = place.served()
+def test_while_two_versions_serve_each_has_its_own_prompt_and_identity(testing: Place) -> None:
+    serving, prompts = testing.served()
     sides = serving["routes"]["triage"]["variants"]
     stable, candidate = (serving["upstreams"][sides[name]["upstream"]] for name in ("stable", "candidate"))
     assert (stable["base_url"], candidate["base_url"]) == (
@@ -97,8 +133,8 @@ def test_while_two_versions_serve_each_has_its_own_prompt_and_identity(place: Pl
     assert "For v1.1.0" in prompts[Path(sides["candidate"]["prompt"]).name]
     assert "For v1.1.0" not in prompts["triage.prompt.yml"]
     assert "variants" in serving["routes"]["reply"], "its model differs too"
-    assert place.weights() == [50, 50]
-    terms = place.target().split()
+    assert testing.weights() == [50, 50]
+    terms = testing.target().split()
     assert (terms.share, terms.stage) == (0.5, "ab_test")
 
 
@@ -115,61 +151,56 @@ def test_a_bad_candidate_is_taken_back_and_its_pods_go(place: Place) -> None:
     assert rollout["status"]["currentPodHash"] == rollout["status"]["stableRS"]
 
 
-def test_users_are_safe_although_argo_rollouts_is_away(place: Place) -> None:
-    until(place, "ab_test")
-    place.site.script(errors=0.3)
-    place.cluster.has_controller = False
-    place.site.file.change(lambda world: world.update(now=world["now"] + 30))
-    assert machine.reconcile(place.world()).result == "rolled_back"
-    assert place.weights() == [100, 0]
-    place.cluster.has_controller = True
-    place.cluster.go_on()
-    assert place.weights() == [100, 0]
-    assert place.get("Rollout")["status"]["currentPodHash"] == place.get("Rollout")["status"]["stableRS"]
+def test_users_are_safe_although_argo_rollouts_is_away(testing: Place) -> None:
+    testing.site.script(errors=0.3)
+    testing.cluster.has_controller = False
+    testing.site.file.change(lambda world: world.update(now=world["now"] + 30))
+    assert machine.reconcile(testing.world()).result == "rolled_back"
+    assert testing.weights() == [100, 0]
+    testing.cluster.has_controller = True
+    testing.cluster.go_on()
+    assert testing.weights() == [100, 0]
+    assert testing.get("Rollout")["status"]["currentPodHash"] == testing.get("Rollout")["status"]["stableRS"]
 
 
-def test_argo_rollouts_takes_the_candidate_back_where_nobody_else_is_and_reconcile_writes_it(place: Place) -> None:
-    until(place, "ab_test")
-    place.cluster.answer = lambda: (200, {"verdict": "rollback", "reasons": ["error_rate"]})
-    place.cluster.go_on()
-    assert place.get("Rollout")["status"]["abort"] is True
-    assert place.weights() == [100, 0]
-    place.site.script(errors=0.3)
-    assert machine.reconcile(place.world()).result == "rolled_back"
-    assert place.site.state().held[0].tag == "v1.1.0"
-    assert place.get("Rollout")["status"]["abort"] is False
+def test_argo_rollouts_takes_the_candidate_back_where_nobody_else_is_and_reconcile_writes_it(testing: Place) -> None:
+    testing.cluster.answer = lambda: (200, {"verdict": "rollback", "reasons": ["error_rate"]})
+    testing.cluster.go_on()
+    assert testing.get("Rollout")["status"]["abort"] is True
+    assert testing.weights() == [100, 0]
+    testing.site.script(errors=0.3)
+    assert machine.reconcile(testing.world()).result == "rolled_back"
+    assert testing.site.state().held[0].tag == "v1.1.0"
+    assert testing.get("Rollout")["status"]["abort"] is False
 
 
-def test_argo_rollouts_goes_no_step_by_itself_however_well_all_looks(place: Place) -> None:
-    until(place, "ab_test")
-    place.cluster.answer = lambda: (200, {"verdict": "advance"})
-    place.cluster.go_on(100)
-    assert place.weights() == [50, 50]
+def test_argo_rollouts_goes_no_step_by_itself_however_well_all_looks(testing: Place) -> None:
+    testing.cluster.answer = lambda: (200, {"verdict": "advance"})
+    testing.cluster.go_on(100)
+    assert testing.weights() == [50, 50]
 
 
-def test_a_cluster_that_is_built_anew_in_mid_canary_starts_on_stable(place: Place) -> None:
-    until(place, "canary")
-    stable = place.site.state().stable.manifest
-    place.cluster.held.clear()
-    place.cluster.sets.clear()
-    place.sync()
-    target = place.target()
+def test_a_cluster_that_is_built_anew_in_mid_canary_starts_on_stable(canary: Place) -> None:
+    stable = canary.site.state().stable.manifest
+    canary.cluster.held.clear()
+    canary.cluster.sets.clear()
+    canary.sync()
+    target = canary.target()
     assert target.deployed("production", "stable") == stable
-    assert (target.deployed("production", "candidate"), place.weights()) == ("", [100, 0])
-    assert place.get("Rollout")["status"]["stableRS"] == place.get("Rollout")["status"]["currentPodHash"]
-    assert machine.reconcile(place.world()).result == "released"
-    assert place.target().deployed("production", "stable") == place.site.state().stable.manifest
+    assert (target.deployed("production", "candidate"), canary.weights()) == ("", [100, 0])
+    assert canary.get("Rollout")["status"]["stableRS"] == canary.get("Rollout")["status"]["currentPodHash"]
+    assert machine.reconcile(canary.world()).result == "released"
+    assert canary.target().deployed("production", "stable") == canary.site.state().stable.manifest
 
 
-def test_a_candidate_is_never_the_first_that_a_new_cluster_runs(place: Place) -> None:
-    until(place, "canary")
-    place.cluster.held.clear()
-    place.cluster.sets.clear()
-    place.cluster.has_controller = False  # it comes later than the release
-    place.sync()
-    machine.reconcile(place.world(), once=True)
-    stable = place.site.state().stable.manifest
-    assert place.get("Rollout")["spec"]["template"]["metadata"]["annotations"]["gatehouse.dev/manifest"] == stable
+def test_a_candidate_is_never_the_first_that_a_new_cluster_runs(canary: Place) -> None:
+    canary.cluster.held.clear()
+    canary.cluster.sets.clear()
+    canary.cluster.has_controller = False  # it comes later than the release
+    canary.sync()
+    machine.reconcile(canary.world(), once=True)
+    stable = canary.site.state().stable.manifest
+    assert canary.get("Rollout")["spec"]["template"]["metadata"]["annotations"]["gatehouse.dev/manifest"] == stable
 
 
 def test_a_candidate_that_never_gets_ready_is_rolled_back(place: Place) -> None:
@@ -187,11 +218,10 @@ def test_no_user_meets_a_candidate_before_every_gateway_knows_it(place: Place) -
     assert (place.site.state().step, place.weights()) == ("deploy", [100, 0])
 
 
-def test_without_counters_nothing_advances_and_in_the_end_it_goes_back(place: Place) -> None:
-    until(place, "ab_test")
-    place.is_counting = False
-    assert machine.reconcile(place.world()).result == "rolled_back"
-    assert "nothing could be measured" in place.site.state().held[0].why
+def test_without_counters_nothing_advances_and_in_the_end_it_goes_back(testing: Place) -> None:
+    testing.is_counting = False
+    assert machine.reconcile(testing.world()).result == "rolled_back"
+    assert "nothing could be measured" in testing.site.state().held[0].why
 
 
 def test_a_person_takes_the_last_release_back(place: Place) -> None:
@@ -242,6 +272,45 @@ def test_others_who_change_the_same_resource_are_taken_in(place: Place) -> None:
             resource["metadata"].setdefault("annotations", {})["somebody"] = "else"
 
     place.cluster.meddle = meddle
-    assert place.release("v1.1.0").result == "released"
+    until(place, "ab_test")
     assert len(raced) == 3
     assert all(place.cluster.held[path]["metadata"]["annotations"]["somebody"] == "else" for path in raced)
+
+
+def test_a_run_that_dies_after_each_request_that_changes_anything_ends_the_same(place: Place) -> None:
+    died: list[str] = []
+    undisturbed = place.copy(place.site.folder.parent / "undisturbed")
+    assert undisturbed.release("v1.1.0").result == "released"
+    undisturbed.close()
+
+    class Mortal(Api):
+        def _once(self, method: str, path: str, *rest: Any) -> tuple[int, bytes]:
+            answer = super()._once(method, path, *rest)
+            if method != "GET":
+                died.append(f"{method} {path}")
+                raise Died
+            return answer
+
+    address = place.server.server_address[1]
+    mortal = Mortal(lambda: Access(f"http://127.0.0.1:{address}", token=TOKEN), nap=lambda seconds: None)
+    for _ in range(60):
+        try:
+            outcome = machine.release(replace(place.world(), target=place.target(api=mortal)), "v1.1.0")
+        except Died:
+            continue
+        break
+    assert outcome.result == "released"
+    assert len(died) >= 12, "nothing was tried"
+    assert place.served() == undisturbed.served()
+    for kind, name in (("Rollout", "vllm"), ("HTTPRoute", "vllm"), ("Deployment", "gateway")):
+        assert place.get(kind, name)["spec"] == undisturbed.get(kind, name)["spec"]
+    assert place.site.state().stable == undisturbed.site.state().stable
+    seen = look(place.world())
+    assert seen.state.stable is not None
+    place.target().deploy("production", "stable", seen.manifest(seen.state.stable))  # as the next release does
+    place.target().deploy("staging", "stable", seen.manifest(seen.state.stable))
+    assert place.cluster.held.keys() == undisturbed.cluster.held.keys(), "maps were left behind"
+
+
+class Died(BaseException):
+    """As SIGKILL: the request is done, and nobody is there to know."""
