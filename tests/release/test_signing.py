@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.core.errors import ConfigError, GateFailed
 from pipelines.release import machine
-from pipelines.release.signing import Signing, sign, verify
+from pipelines.release.signing import Signing, private_key, sign, verify
 from tests.release.site import Site, git
 
 DATA = b'{"version":"1.1.0"}\n'
@@ -35,6 +35,16 @@ def test_a_manifest_signed_by_a_declared_signer_is_accepted_and_an_altered_one_i
     assert verify(DATA, signature, signing, "m.json") == "bot@example.com"
     with pytest.raises(GateFailed, match=r"^m\.json: its signature is not that of a signer"):
         verify(DATA + b" ", signature, signing, "m.json")
+
+
+def test_a_key_may_be_given_as_its_text_as_a_secret_holds_it(keys: Path) -> None:
+    assert private_key(str(keys / "bot")) == keys / "bot"
+    text = (keys / "bot").read_text()
+    for given in (text, text.rstrip("\n"), text.replace("\n", "\r\n")):
+        path = private_key(given)
+        assert path.stat().st_mode & 0o077 == 0, "nobody else reads it"
+        signature = sign(DATA, Signing(path))
+        assert verify(DATA, signature, Signing(None, allowed(keys)), "m.json") == "bot@example.com"
 
 
 def test_a_signature_of_somebody_else_is_refused(keys: Path) -> None:
