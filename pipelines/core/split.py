@@ -14,7 +14,7 @@ from pipelines.core.files import write_json
 from pipelines.core.params import Count
 from pipelines.core.rollout import Seconds
 
-MOST_BYTES = 65_536
+MOST_BYTES = 8192
 DIGITS = 9
 """Of a weight in percent: a share that was written comes back as the same number."""
 

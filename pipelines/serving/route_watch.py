@@ -116,7 +116,9 @@ def split_of(declared: HttpRoute, route: Any) -> Split:
     share = candidate / (stable + candidate)
     if share == 0:
         return Split(weight=0)
-    text = (route["metadata"].get("annotations") or {}).get(TERMS)
+    metadata = route.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    text = annotations.get(TERMS) if isinstance(annotations, dict) else None
     if text is None:
         raise ConfigError(f"{shown}: annotation {TERMS} is missing; a weight alone belongs to no rollout")
     try:

@@ -18,7 +18,7 @@ from pipelines.serving.users import MOST_EPOCHS, Users
 
 AB_TEST = "ab_test"
 MOST_RATABLE = 20_000
-"""Requests whose rating can still be counted, about 8 MB."""
+"""Requests whose rating can still be counted, about 5 MB."""
 
 
 class Admitted:

@@ -20,7 +20,7 @@ METRICS = (
 )
 RATING = METRICS.index("rating")
 MOST_OPEN = 100_000
-"""Windows at once, about 40 MB. Who comes while so many are open takes no part, whatever their side."""
+"""Windows at once, about 70 MB. Who comes while so many are open takes no part, whatever their side."""
 
 
 class Unit:

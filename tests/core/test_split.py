@@ -63,7 +63,7 @@ def test_terms_that_are_none_are_refused_in_one_line(share: float, change: dict[
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"weight": "5"}', '{"weight": 5}', "x" * 70_000])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"weight": "5"}', '{"weight": 5}', "[" * 8000, "x" * 70_000])
 def test_a_broken_document_is_refused_in_one_line_that_names_it(tmp_path: Path, text: str) -> None:
     (tmp_path / "split.json").write_text(text)
     with pytest.raises(ConfigError, match=r"split\.json") as refused:

@@ -60,6 +60,14 @@ def test_the_shipped_file_has_no_problem(tmp_path: Path) -> None:
         ("{budget_usd_per_day: 1.0}", "{budget_usd_per_day: 1.0, routes: [repl]}",
          "projects.support-desk.routes[0]: unknown route 'repl' (did you mean 'reply'?)"),
         ("schema_version: 1", "schema_version: 2", "schema_version"),
+        ("metrics:", "rollout: {weights: {file: split.json}}\nmetrics:",
+         "rollout: no route has the variants 'stable' and 'candidate'"),
+        ("metrics:", "rollout: {weights: {}}\nmetrics:", "rollout.weights: exactly one of 'file' and 'http_route'"),
+        ("metrics:", "rollout: {weights: {file: ../split.json}}\nmetrics:", "rollout.weights.file: "),
+        ("metrics:", "rollout: {weights: {http_route: {name: a/b, namespace: b, stable: c, candidate: d}}}\nmetrics:",
+         "rollout.weights.http_route.name: "),
+        ("metrics:", "rollout: {weights: {http_route: {name: a, namespace: b, stable: c, candidate: c}}}\nmetrics:",
+         "rollout.weights.http_route.candidate: is stable's Service as well"),
     ],
 )  # fmt: skip
 def test_each_mistake_is_named_with_its_line_and_key(tmp_path: Path, old: str, new: str, problem: str) -> None:
@@ -67,6 +75,16 @@ def test_each_mistake_is_named_with_its_line_and_key(tmp_path: Path, old: str, n
     found = said(tmp_path, SHIPPED.replace(old, new, 1))
     assert any(problem in line for line in found), found
     assert all(line.startswith("serving.yaml:") for line in found)
+
+
+def test_a_route_that_a_rollout_splits_has_two_sides(tmp_path: Path) -> None:
+    third = "      third: {upstream: base, weight: 1}\n"
+    two = "{upstream: base, weight: 100}\n      candidate: {upstream: candidate, weight: 0}\n"
+    sides = SHIPPED.replace("{upstream: candidate, weight: 100}\n", two + third)
+    sides = sides.replace("metrics:", "rollout: {weights: {file: split.json}}\nmetrics:")
+    (found,) = said(tmp_path, sides)
+    assert "routes.triage.variants.third: " in found
+    assert said(tmp_path, sides.replace(third, "")) == []
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

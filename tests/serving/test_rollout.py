@@ -286,6 +286,18 @@ def test_a_rollout_from_before_its_first_share_to_after_its_last(gateway: Runnin
     assert after["counters"]["canary"]["epochs"][0] == epoch
 
 
+def test_a_process_that_is_started_again_deals_as_before_from_its_first_request(
+    upstreams: Upstreams, second: Upstreams, gateway: Running, tmp_path: Path
+) -> None:
+    write(tmp_path / FILE, split(100.0, "canary-1"))
+    again = Running(tmp_path, serving(upstreams, second))
+    order = [line["event"] for line in again.lines]
+    assert order.index("rollout_split") < order.index("listening")
+    assert variant(again, "ann") == "candidate"
+    assert page(again)["process"] != page(gateway)["process"]
+    assert again.stop() == 0
+
+
 def test_what_is_no_split_is_refused_in_one_line_and_the_one_before_stays(gateway: Running) -> None:
     put(gateway, split(100.0, "canary-2"))
     n_before = len(gateway.lines)
