@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import orjson
+
 from pipelines.serving.config import Serving
 from pipelines.serving.config_policies import ExactCache
 from pipelines.serving.exchange import Exchange
@@ -16,10 +18,8 @@ from pipelines.serving.questions import question, route_caches
 from pipelines.serving.redis_store import RedisStore
 from pipelines.serving.semantic import Semantic
 
-ENTRY_BYTES = 4096
-"""What an entry takes beside its bytes: the parsed answer, about."""
-PARSED_PER_BYTE = 3
-"""A parsed answer takes so many times the memory of its bytes, about."""
+ENTRY_BYTES = 1024
+"""What an entry takes beside its bytes, about."""
 LARGEST_SHARE = 8
 """An answer that takes more than this part of the whole cache is not remembered."""
 MOST_TASKS = 256
@@ -29,6 +29,9 @@ CLOSE_S = 1.0
 class Memory:
     """The answers used last, for a limited time, bounded in number and in bytes.
 
+    Kept are bytes, read again when they are asked for: thousands of parsed answers would take several times the memory,
+    and Python's collector of cycles would look through all of them again and again while everybody waits.
+
     Args:
         declared: Limits.
         clock: Monotonic seconds.
@@ -37,7 +40,7 @@ class Memory:
     def __init__(self, declared: ExactCache, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._declared = declared
         self._clock = clock
-        self._entries: OrderedDict[bytes, tuple[float, int, Answer]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[float, int, tuple[Any, ...]]] = OrderedDict()
         self.n_bytes = 0
 
     def __len__(self) -> int:
@@ -52,7 +55,8 @@ class Memory:
             self._drop(key)
             return None
         self._entries.move_to_end(key)
-        return entry[2]
+        content = entry[2][0]
+        return Answer(orjson.loads(content), *entry[2])
 
     def put(self, key: bytes, answer: Answer, ttl_s: float | None = None) -> None:
         """Remember an answer; forget those that were not asked for the longest.
@@ -62,13 +66,13 @@ class Memory:
             answer: What is remembered.
             ttl_s: For so long, if that is less than declared.
         """
-        size = ENTRY_BYTES + len(answer.content) * (1 + PARSED_PER_BYTE)
+        size = ENTRY_BYTES + len(answer.content)
         if size * LARGEST_SHARE > self._declared.max_bytes:
             return
         lives_s = self._declared.ttl_s if ttl_s is None else min(ttl_s, self._declared.ttl_s)
         if key in self._entries:
             self._drop(key)
-        self._entries[key] = (self._clock() + lives_s, size, answer)
+        self._entries[key] = (self._clock() + lives_s, size, tuple(answer[1:]))
         self.n_bytes += size
         self._shrink()
 

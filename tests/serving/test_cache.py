@@ -24,7 +24,7 @@ BODY: dict[str, Any] = {"model": "desk", "messages": [{"role": "user", "content"
 
 
 def answer(size: int = 2) -> Answer:
-    return Answer({}, b"x" * size, "small", "one", 1, 1)
+    return Answer({"a": "x" * size}, b'{"a":"%b"}' % (b"x" * size), "small", "one", 1, 1)
 
 
 class Clock:
@@ -41,6 +41,12 @@ def test_the_answer_asked_for_longest_ago_goes_first() -> None:
     assert memory.get(b"a") is not None
     memory.put(b"c", answer())
     assert [memory.get(key) is not None for key in (b"a", b"b", b"c")] == [True, False, True]
+
+
+def test_what_is_remembered_is_what_was_given() -> None:
+    memory = Memory(ExactCache())
+    memory.put(b"a", answer())
+    assert memory.get(b"a") == answer()
 
 
 def test_an_answer_is_forgotten_at_the_end_of_its_time_and_not_before() -> None:
