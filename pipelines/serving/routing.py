@@ -136,14 +136,16 @@ def make_routes(
 
 def _side(name: str, steps: tuple[Step, ...], path: str | None, rules: str, root: Path) -> Side:
     prompt = load_prompt(root / path) if path else None
-    parts = [(step.upstream.identity, sorted(step.upstream.declared.drops), _said(step.escalate)) for step in steps]
+    parts = [
+        (
+            step.upstream.identity,
+            sorted(step.upstream.declared.drops),
+            step.escalate and step.escalate.model_dump_json(),
+        )
+        for step in steps
+    ]
     text = prompt.model_dump_json(by_alias=True) if prompt else ""
     return Side(name, steps, prompt, digest([parts, text, rules]))
-
-
-def _said(escalate: Escalation | None) -> str:
-    """Return when the next tier answers instead: it decides whose answer a question gets."""
-    return escalate.model_dump_json() if escalate is not None else ""
 
 
 def plan(side: Side, body: Body) -> tuple[Step, ...]:
