@@ -119,31 +119,26 @@ def make_routes(
     """
     routes = {}
     for name, declared in serving.routes.items():
-        rules = serving.guardrails.get(declared.guardrails or "")
-        rules_text = rules.model_dump_json() if rules else ""
+        rules = serving.guardrails[declared.guardrails].model_dump_json() if declared.guardrails else ""
         fallbacks = tuple(Step(upstreams[fallback]) for fallback in declared.fallbacks)
         sides = {}
         for variant, side in declared.variants.items():
             steps = (Step(upstreams[side.upstream]), *fallbacks)
-            sides[variant] = _side(variant, steps, side.prompt or declared.prompt, rules_text, root)
+            sides[variant] = _side(variant, steps, side.prompt or declared.prompt, rules, root)
         if declared.tiers:
             steps = (*(Step(upstreams[tier.upstream], tier.escalate) for tier in declared.tiers), *fallbacks)
-            sides[""] = _side("", steps, declared.prompt, rules_text, root)
-        takes_part = serving.rollout is not None and declared.variants.keys() >= VARIANTS
-        routes[name] = ReadyRoute(name, declared, sides, guards.of(name), splitting if takes_part else None)
+            sides[""] = _side("", steps, declared.prompt, rules, root)
+        own = splitting if serving.rollout is not None and declared.variants.keys() >= VARIANTS else None
+        routes[name] = ReadyRoute(name, declared, sides, guards.of(name), own)
     return routes
 
 
 def _side(name: str, steps: tuple[Step, ...], path: str | None, rules: str, root: Path) -> Side:
     prompt = load_prompt(root / path) if path else None
-    parts = [(step.upstream.identity, sorted(step.upstream.declared.drops), _said(step.escalate)) for step in steps]
-    text = prompt.model_dump_json(by_alias=True) if prompt else ""
-    return Side(name, steps, prompt, digest([parts, text, rules]))
-
-
-def _said(escalate: Escalation | None) -> str:
-    """Return when the next tier answers instead: it decides whose answer a question gets."""
-    return escalate.model_dump_json() if escalate is not None else ""
+    asked = [(step.upstream.identity, sorted(step.upstream.declared.drops)) for step in steps]
+    tiers = [step.escalate and step.escalate.model_dump_json() for step in steps]
+    text = prompt and prompt.model_dump_json(by_alias=True)
+    return Side(name, steps, prompt, digest([asked, tiers, text, rules]))
 
 
 def plan(side: Side, body: Body) -> tuple[Step, ...]:
