@@ -46,8 +46,8 @@ class CountingTarget(ScriptedTarget):
         mine = int(requests * share + 1e-9)
         other = int(requests + 1e-9) - mine
         return (
-            Arm(requests=mine, errors=int(mine * rate + 1e-9), users=mine, latency=((10.0, mine),)),
-            Arm(requests=other, users=other, latency=((10.0, other),)),
+            Arm(requests=mine, errors=int(mine * rate + 1e-9), users=mine, latency=((30.0, mine),)),
+            Arm(requests=other, users=other, latency=((30.0, other),)),
         )
 
     def _outcomes(self, candidate: Arm, stable: Arm) -> dict[str, Pair]:

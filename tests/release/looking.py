@@ -24,7 +24,7 @@ def shipped() -> Rollout:
 
 
 def arm(n: float, errors: float = 0, bad_json: float = 0, slow: float = 0) -> Arm:
-    return Arm(requests=n, errors=errors, schema_failures=bad_json, users=n, latency=((10.0, n - slow),))
+    return Arm(requests=n, errors=errors, schema_failures=bad_json, users=n, latency=((30.0, n - slow),))
 
 
 def counters(errors: float = 0) -> Counters:

@@ -30,7 +30,7 @@ def stage(index: int) -> dict[str, Any]:
 
 
 def arm(n: float, **events: float) -> Arm:
-    return Arm(requests=n, users=n, latency=((10.0, n),), **events)
+    return Arm(requests=n, users=n, latency=((30.0, n),), **events)
 
 
 def compared(n: float, rate: float = 0.0, **candidate: float) -> Tally:
@@ -73,7 +73,7 @@ def test_the_shipped_file_makes_a_plan_for_each_target() -> None:
     }  # fmt: skip
     assert 2 <= LOCAL.look_every_s <= 5
     assert LOCAL.stages[3].rules["gates"] == {
-        "error_rate": 0.05, "schema_failure_rate": 0.2, "latency_p95_ms": 10000,
+        "error_rate": 0.05, "schema_failure_rate": 0.2, "latency_p95_ms": 30000,
     }  # fmt: skip
     cluster = plan_of("kubernetes")(SHIPPED)
     assert (cluster.unit, cluster.max_requests_per_user, cluster.look_every_s) == ("user", 20, 30)

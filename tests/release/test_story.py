@@ -83,7 +83,7 @@ def test_the_gates_and_the_ab_test_stand_with_intervals_and_what_decides(release
     (errors,) = lines(text, "| `error_rate` |")[:1]
     assert re.match(r"\| `error_rate` \| \d of \d+ \| [\d.]+ % \([\d.]+ to [\d.]+ %\) \| ≤ 5 % \|", errors)
     assert errors.endswith("| ✅ proven |")
-    assert "| ≤ 5 % over 10 s |" in text
+    assert "| ≤ 5 % over 30 s |" in text
     assert "A mean e-value of 20 for harm rolls back" in text
     (compared,) = lines(text, "| `latency_ms` |")
     assert compared.endswith("| ✅ within |")

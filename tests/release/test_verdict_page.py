@@ -31,8 +31,8 @@ ROUTES = {
     }
 }
 NOTHING = Counters()
-ENOUGH = Counters((Epoch(5, Arm(requests=2, latency=((10.0, 2),)), Arm(), "canary-1"),))
-HARM = Counters((Epoch(5, Arm(requests=9, errors=9, latency=((10.0, 9),)), Arm(), "canary-1"),))
+ENOUGH = Counters((Epoch(5, Arm(requests=2, latency=((30.0, 2),)), Arm(), "canary-1"),))
+HARM = Counters((Epoch(5, Arm(requests=9, errors=9, latency=((30.0, 9),)), Arm(), "canary-1"),))
 
 
 class UnderWay(NamedTuple):
@@ -45,7 +45,7 @@ class UnderWay(NamedTuple):
 
 def serving(weights: dict[str, Any], old: str = "http://h/v1", new: str = "http://h/v1") -> dict[str, Any]:
     upstreams = {"old": upstream(old, "large"), "new": upstream(new, "small", breaker={"failures": 1000})}
-    bounds = {"latency_bounds_s": [1, 10], "ttft_bounds_s": [1, 10]}
+    bounds = {"latency_bounds_s": [1, 30], "ttft_bounds_s": [1, 10]}
     return declared(upstreams, ROUTES, rollout={"weights": weights}, metrics=bounds)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pipelines.release.local.asking import exchange, headers_of
 
-WORKERS = 4
+WORKERS = 8
 SHORTEST_S = 0.2
 """A worker starts no second request sooner: what fails at once would else fail a thousand times a second."""
 TIMEOUT_S = 120.0
