@@ -241,7 +241,7 @@ def test_what_a_rollout_will_ask_for_is_said_after_its_beginning_and_before_any_
 ) -> None:
     said = releases["good"].said
     assert said[0].startswith("Begin release of v1.1.0")
-    assert said[1] == "expected of a healthy candidate at 100 requests a minute, both sides together:"
+    assert said[1] == "expected of a healthy candidate at 75 requests a minute, both sides together:"
     first = next(at for at, line in enumerate(said) if line.startswith("Bind"))
     table = said[2:first]
     first_words = ["stage", "A/B", "5", "10", "25", "50", "100", "all", "gate"]
