@@ -34,6 +34,7 @@ from benchmarks.stopping import (
     staged_windows,
     windows,
 )
+from benchmarks.users import of_users
 from pipelines.core.gates import load_gates
 from pipelines.core.rollout import CanaryGates, CanaryStage, RateRule, RatingRule, Rollout
 from pipelines.release.canary import verdict
@@ -72,6 +73,7 @@ def all_figures(runs: int) -> Iterator[Figure]:
     yield from against_stable(runs)
     yield from splits(runs)
     yield from peeking(runs)
+    yield from of_users(runs, in_a_cluster())
     yield from speed()
 
 
@@ -185,9 +187,7 @@ def shipped() -> Figure:
 
 def speed() -> Iterator[Figure]:
     """Processor time of one verdict on the shipped production gates, five epochs."""
-    canary = load_gates(GATES).canary
-    rollout = canary and (canary.kubernetes or canary.local)
-    assert isinstance(rollout, Rollout), "gates.yaml declares a rollout"
+    rollout = in_a_cluster()
     counters = Counters(tuple(Epoch(w, _arm(20.0 * w), _arm(2000 - 20.0 * w)) for w in (5, 10, 25, 50)))
     stage, times = len(rollout.stages) - 2, []
     for _ in range(60):
@@ -196,6 +196,14 @@ def speed() -> Iterator[Figure]:
         times.append((time.process_time() - start) * 1000)
     n_checks = round(math.exp(bars(rollout).fail) * rollout.alpha)
     yield Figure(f"one verdict on {n_checks} checks and four epochs, median ms", 5.0, float(np.median(times)), {})
+
+
+def in_a_cluster() -> Rollout:
+    """Return the shipped production rollout."""
+    canary = load_gates(GATES).canary
+    rollout = canary and (canary.kubernetes or canary.local)
+    assert isinstance(rollout, Rollout), "gates.yaml declares a rollout"
+    return rollout
 
 
 def _arm(n: float) -> Arm:

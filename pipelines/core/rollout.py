@@ -44,7 +44,9 @@ class LatencyRule(Declared):
     """What 95 % of the requests must keep to; the limit is a bound of serving.yaml's histogram."""
 
     ceiling: Annotated[float, Field(gt=0, description="Milliseconds.")]
-    max_ratio: Ratio | None = Field(default=None, description="Of the share of requests slower than the ceiling.")
+    max_ratio: Ratio | None = Field(
+        default=None, description="Of the share of requests slower than the ceiling, or left by their client before."
+    )
     prove: Prove = "limit"
 
     @model_validator(mode="after")
@@ -114,8 +116,10 @@ class Rollout(Declared):
 
     alpha: Level = Field(default=0.05, description="Most false rollbacks over a whole rollout, and false advances.")
     sample_ratio_alpha: Level = Field(default=0.01, description="Most false alarms about the split, over a rollout.")
-    requests_per_minute: Annotated[float, Field(gt=0, description="Usual traffic, both sides together.")]
-    max_requests_per_user: Count = Field(default=20, description="More of one user are not counted: they are alike.")
+    requests_per_minute: Annotated[float, Field(gt=0, description="Usual traffic that counts, both sides together.")]
+    max_requests_per_user: Count = Field(
+        default=1, description="In one stage, at one replica; more of one user are not counted: they are alike."
+    )
     max_unknown_s: Seconds = Field(default=300, description="Longest time without counters before a rollback.")
     look_every_s: Seconds = Field(default=30, description="Between two looks at the counters; no stage is shorter.")
     ready_within_s: Seconds = Field(default=600, description="Longest time until a deployment answers.")

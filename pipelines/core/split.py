@@ -32,7 +32,7 @@ class Split(Declared):
     rollout: Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{0,200}$")] = ""
     stage: Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,40}$")] = ""
     weight: Annotated[float, Field(ge=0, le=100, description="The candidate's percent of the users.")]
-    max_requests_per_user: Count = Field(default=20, description="Over the whole rollout; more are not counted.")
+    max_requests_per_user: Count = Field(default=20, description="In one stage; more are not counted.")
     unit: Literal["user", "request"] = Field(default="user", description="What the A/B test compares.")
     window_s: Seconds = Field(default=60.0, description="After a unit's first request: then its outcome is closed.")
     since: Annotated[float, Field(ge=0)] = 0.0

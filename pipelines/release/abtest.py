@@ -105,7 +105,7 @@ def verdict(outcomes: Mapping[str, Pair], users: Split, test: AbTest, run: AbRun
     p_split = p_of_split([users], 1)
     metrics = (test.primary, *test.secondaries)
     found = [_compared(metric, outcomes, test, run) for metric in metrics]
-    primary, secondaries = found[0], adjusted([one for one in found[1:] if one is not None])
+    primary, secondaries = found[0], adjusted([one for one in found[1:] if one], len(test.secondaries))
     shown = (*([primary] if primary else []), *secondaries)
     if p_split <= test.sample_ratio_alpha:
         reason = f"the split is not the declared one (p = {p_split:.2g}); the sides cannot be compared"
@@ -151,11 +151,14 @@ def _compared(metric: AbMetric, outcomes: Mapping[str, Pair], test: AbTest, run:
     return Comparison(metric.metric, *means, *ends_of_gain, p_harm, p_safe, p_harm, t, p, cohens_d(pair, sign))
 
 
-def adjusted(secondaries: list[Comparison]) -> list[Comparison]:
-    """Adjust p-values of harm as core.stats.multiple.holm does, without NumPy: the gateway judges too."""
+def adjusted(secondaries: list[Comparison], n_declared: int) -> list[Comparison]:
+    """Adjust p-values of harm as core.stats.multiple.holm does, without NumPy: the gateway judges too.
+
+    All that are declared count from the first look on: one without enough outcomes yet has a p-value of 1.
+    """
     found, highest = dict[str, float](), 0.0
     for rank, one in enumerate(sorted(secondaries, key=lambda one: one.p_harm)):
-        highest = max(highest, min(1.0, one.p_harm * (len(secondaries) - rank)))
+        highest = max(highest, min(1.0, one.p_harm * (n_declared - rank)))
         found[one.metric] = highest
     return [one._replace(adjusted_p_harm=found[one.metric]) for one in secondaries]
 

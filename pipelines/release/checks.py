@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal, NamedTuple
 
 from pipelines.core.rollout import CanaryRule, LatencyRule, RateRule, RatingRule, Rollout
@@ -118,12 +119,17 @@ def _checks(name: str, rule: CanaryRule, counters: Counters, total: Arm, at: Bar
         else:
             yield _of_record(name, "limit", of_rate(*counted(name, rule, total)), limit_of(rule), total, at, to_prove)
     if rule.max_ratio is not None:
-        sides = [(*counted(name, rule, e.candidate), *counted(name, rule, e.stable)) for e in counters.epochs]
+        seen = partial(counted, name, rule, is_compared=True)
+        sides = [(*seen(epoch.candidate), *seen(epoch.stable)) for epoch in counters.epochs]
         yield _of_record(name, "ratio", of_ratio(sides), rule.max_ratio, total, at, rule.prove == "all")
 
 
-def counted(name: str, rule: CanaryRule, arm: Arm) -> tuple[float, float]:
+def counted(name: str, rule: CanaryRule, arm: Arm, *, is_compared: bool = False) -> tuple[float, float]:
     """Return the events that count against one side, and among how many.
+
+    What a model calls wrong may be its clients' mistake, and clients leave for reasons of their own: stable shows how
+    often. So rejections are errors where error rates are compared with stable's, and departures are slow where slow
+    requests are; against the limit rejections count only where nothing is compared, and departures never.
 
     Raises:
         ValueError: A histogram lacks the bound of the limit, or a rating lies outside the declared scale.
@@ -137,8 +143,11 @@ def counted(name: str, rule: CanaryRule, arm: Arm) -> tuple[float, float]:
         fast = within(histogram, rule.ceiling / 1000)
         if fast is None and n > 0:
             raise ValueError(f"{name}: the histogram has no bound at {rule.ceiling / 1000:g} s; limits must be bounds")
+        if is_compared and name == "latency_p95_ms":
+            n += arm.departures
         return n - (fast or 0), n
-    return getattr(arm, EVENT_OF[name]), arm.requests
+    has_rejected = name == "error_rate" and (is_compared or rule.max_ratio is None)
+    return getattr(arm, EVENT_OF[name]) + (arm.rejections if has_rejected else 0), arm.requests
 
 
 def _of_record(

@@ -14,8 +14,9 @@ from typing import Any
 
 from pipelines.core.errors import ConfigError, one_line
 
-EVENTS = ("errors", "refusals", "truncations", "schema_failures")
+EVENTS = ("errors", "refusals", "truncations", "schema_failures", "rejections")
 PER_LEVEL = ("latency", "ttft", "ratings")
+ROUNDING = 0.5  # percent: a cluster's weights are whole numbers
 MOST = 2**53  # beyond which floats no longer count one by one
 SAME_BOUND = 1e-9  # relative: 0.1 s is 100 ms, whatever binary fractions say
 Levels = tuple[tuple[float, float], ...]
@@ -26,7 +27,7 @@ class Arm:
     """Counts of one side.
 
     Cache hits are no requests of either side; a request counts once its outcome is known or its time is up, for the
-    side that it was admitted to, and no more than the declared number of one user.
+    side that it was admitted to, and no more than the declared number of one user in one stage.
 
     Attributes:
         requests: Requests with a known outcome.
@@ -40,6 +41,8 @@ class Arm:
         ttft: Likewise, of the time to the first token.
         streams: Requests that had a first token to wait for.
         ratings: (rating, how often it was given), by rating.
+        rejections: Requests that the side's model called wrong (400, 413, 422), none of which is an error.
+        departures: Further requests, whose client left before their outcome was known.
     """
 
     requests: float = 0
@@ -52,6 +55,8 @@ class Arm:
     ttft: Levels = ()
     streams: float = 0
     ratings: Levels = ()
+    rejections: float = 0
+    departures: float = 0
 
     def plus(self, other: Arm) -> Arm:
         """Return both together."""
@@ -115,13 +120,19 @@ class Counters:
         return _sum(epoch.stable for epoch in self.epochs)
 
     def at(self, weight: float, stage: str = "") -> Epoch:
-        """Return what was counted in a stage; a rollout that was resumed may have several such epochs.
+        """Return what was counted in a stage while it had its weight; a rollout that was resumed may have several.
+
+        In a cluster a stage begins at the weight of the one before, until new pods are there.
 
         Args:
-            weight: Of the stage; by it epochs are found that do not say their stage.
-            stage: Its name, as epochs have it.
+            weight: Of the stage, in whole percent where a cluster holds it; NaN for any.
+            stage: Its name, as epochs have it; those that have none are found by their weight alone.
         """
-        found = [epoch for epoch in self.epochs if (epoch.stage == stage if epoch.stage else epoch.weight == weight)]
+        found = [
+            epoch
+            for epoch in self.epochs
+            if epoch.stage in (stage, "") and (math.isnan(weight) or abs(epoch.weight - weight) <= ROUNDING)
+        ]
         return Epoch(weight, _sum(epoch.candidate for epoch in found), _sum(epoch.stable for epoch in found), stage)
 
     def grown(self, weight: float, candidate: Arm, stable: Arm, stage: str = "") -> Counters:

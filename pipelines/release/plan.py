@@ -85,7 +85,7 @@ class Plan:
         ready_within_s: So long may a deployment take, seconds.
         poll_every_s: Seconds between two questions whether a deployment is ready.
         on_insufficient: What becomes of a stage whose time is over without a verdict.
-        max_requests_per_user: More of one user are not counted.
+        max_requests_per_user: More of one user in one stage are not counted.
         unit: What the A/B test compares: users, or single requests.
         window_s: After a unit's first request its outcome is closed so much later, and counts; seconds.
         rollout: What `gates.yaml` declares for the target, as it stands there; None where the stages came otherwise.

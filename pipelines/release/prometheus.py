@@ -32,6 +32,7 @@ PREFIX = "gatehouse_rollout_"
 FAMILIES = {
     "requests_total": "",
     "events_total": "event",
+    "departures_total": "",
     "duration_seconds_bucket": "le",
     "time_to_first_token_seconds_bucket": "le",
     "ratings_total": "rating",
@@ -178,7 +179,7 @@ def _tally(samples: list[Sample]) -> Mapping[str, Any]:
 
 def _count(arm: dict[str, Any], family: str, labels: Mapping[str, str], value: float) -> None:
     """Add one sample to one side of an epoch."""
-    if family in ("requests_total", "users_total"):
+    if family in ("requests_total", "departures_total", "users_total"):
         arm[family.removesuffix("_total")] = value
     elif family == "events_total":
         arm[labels["event"]] = value

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from pipelines.core.declared import Declared, Misplaced
 from pipelines.core.params import InsidePath
+from pipelines.core.rollout import Seconds
 
 KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 
@@ -44,3 +45,7 @@ class RolloutSettings(Declared):
     """Routes with the variants `stable` and `candidate` are split as a release says, whatever weights they declare."""
 
     weights: Weights
+    max_age_s: Seconds | None = Field(
+        default=None,
+        description="After so long without an answer of their source all traffic is stable's; else the weights stay.",
+    )

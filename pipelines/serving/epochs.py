@@ -17,15 +17,19 @@ class Arm:
     """Counts of one side of one epoch; see `pipelines/release/counters.py`.
 
     Attributes:
+        rejections: Requests that the side's upstream called wrong (400, 413, 422): its client's mistake, or its own.
+        departures: Requests whose client left before the outcome was known; they are in no other count.
         ratings: That were given, by level, 0 to 1.
         withdrawn: Those of them that were changed since: neither count ever falls.
     """
 
     __slots__ = (
+        "departures",
         "errors",
         "latency",
         "ratings",
         "refusals",
+        "rejections",
         "requests",
         "schema_failures",
         "truncations",
@@ -36,6 +40,7 @@ class Arm:
 
     def __init__(self, bounds: Bounds) -> None:
         self.requests = self.errors = self.refusals = self.truncations = self.schema_failures = self.users = 0
+        self.rejections = self.departures = 0
         self.latency, self.ttft = Histogram(bounds[0]), Histogram(bounds[1])
         self.ratings = dict.fromkeys(RATINGS, 0)
         self.withdrawn = dict.fromkeys(RATINGS, 0)
@@ -48,6 +53,8 @@ class Arm:
             "refusals": self.refusals,
             "truncations": self.truncations,
             "schema_failures": self.schema_failures,
+            "rejections": self.rejections,
+            "departures": self.departures,
             "users": self.users,
             "latency": _cumulative(self.latency),
             "ttft": _cumulative(self.ttft),

@@ -14,6 +14,9 @@ Action = Literal["pass", "flag", "redact", "retry", "block"]
 GONE = 499
 """Status of a request whose client left before the end (nginx's number); never sent, only booked."""
 
+LEFT = "client_gone"
+"""Error of a request whose client left before there was an answer."""
+
 
 class Decision(NamedTuple):
     """What one guardrail decided; holds no content.
@@ -123,6 +126,11 @@ class Exchange:
         """Note that an upstream failed, whoever answers then."""
         if self.admitted is not None and self.admitted.upstream == upstream:
             self.admitted.has_failed = True
+
+    def reject(self, upstream: str) -> None:
+        """Note that an upstream called the request wrong."""
+        if self.admitted is not None and self.admitted.upstream == upstream:
+            self.admitted.is_rejected = True
 
     def decide(self, direction: Literal["in", "out"], rule: str, action: Action) -> None:
         """Note a guardrail's decision; the strongest action so far is the request's."""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pipelines.serving.answering import Ask, answer_whole, inspect_in, may_be_cached, refusal, rendered
 from pipelines.serving.delivery import EVENTS, JSON, Delivery, Send
 from pipelines.serving.errors import Refused, busy, invalid, over_budget, unauthorized, unavailable, unknown_model
-from pipelines.serving.exchange import GONE, Exchange
+from pipelines.serving.exchange import GONE, LEFT, Exchange
 from pipelines.serving.parts import Answer, Body, Flight
+from pipelines.serving.prompting import from_inputs, with_prompt
 from pipelines.serving.requests import parse
-from pipelines.serving.routing import ReadyRoute, Side, from_inputs, with_prompt
+from pipelines.serving.routing import ReadyRoute, Side
 from pipelines.serving.streaming import Relay
 
 if TYPE_CHECKING:
@@ -125,14 +126,13 @@ class Passage:
         named = user.decode("utf-8", "replace") if user else body.get("user")
         if named is not None and not isinstance(named, str):
             raise invalid("`user` must be text", param="user")
-        exchange.user = (named or "")[:MOST_USER_CHARACTERS]
-        exchange.route = name
-        side = route.side(exchange.user, exchange.id)
+        exchange.user, exchange.route = (named or "")[:MOST_USER_CHARACTERS], name
+        side = route.side(exchange.project, exchange.user, exchange.id)
         exchange.variant = side.name
         self.parts.metrics.assigned(name, side.name)
         if route.splitting is not None:
-            upstream = side.steps[0].upstream.name
-            route.splitting.admit(exchange, upstream, is_pinned=route.is_pinned(exchange.user))
+            is_pinned = route.is_pinned(exchange.user)
+            route.splitting.admit(exchange, side.steps[0].upstream.name, is_pinned=is_pinned)
         return route, side
 
     def _ask(self, route: ReadyRoute, side: Side, body: Body) -> Ask:
@@ -239,7 +239,7 @@ class Passage:
         if not self.is_gone and self.gateway.is_draining:
             await self._refuse(unavailable("the gateway is stopping", "draining", retry_after_s=1))
             return
-        self.exchange.status, self.exchange.error = GONE, "client_gone"
+        self.exchange.status, self.exchange.error = GONE, LEFT
         self._finish()
 
     async def _refuse(self, refused: Refused) -> None:

@@ -15,7 +15,7 @@ from pipelines.serving.splitting import Splitting
 from pipelines.serving.tally import AB_TEST, Tally
 from pipelines.serving.trial import Trial
 
-EVENTS = ("errors", "refusals", "truncations", "schema_failures")
+EVENTS = ("errors", "refusals", "truncations", "schema_failures", "rejections")
 SUMS = ("n", "total", "squares")
 PREFIX = "gatehouse_rollout_"
 
@@ -63,10 +63,14 @@ def _render_counts(series: list[Series], out: Exposition) -> None:
     for labels, arm in series:
         out.sample(name, labels, arm.requests)
     name = f"{PREFIX}events_total"
-    out.family(name, "counter", "Those that failed, were refused, were cut off or did not fit their schema.")
+    out.family(name, "counter", "Those that failed, were refused, cut off, ill-formed or called wrong.")
     for labels, arm in series:
         for event in EVENTS:
             out.sample(name, {**labels, "event": event}, getattr(arm, event))
+    name = f"{PREFIX}departures_total"
+    out.family(name, "counter", "Further requests, whose client left before their outcome was known.")
+    for labels, arm in series:
+        out.sample(name, labels, arm.departures)
     name = f"{PREFIX}users_total"
     out.family(name, "counter", "Users of a rollout, counted at their first request of a stage and weight.")
     for labels, arm in series:

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pipelines.core.errors import ConfigError
 from pipelines.core.files import digest
 from pipelines.core.params import Price
 from pipelines.llm.cost import TOKENS_PER_PRICE
-from pipelines.llm.prompts import Prompt, load_prompt, render
+from pipelines.llm.prompts import Prompt, load_prompt
 from pipelines.serving.config import Route, Serving
 from pipelines.serving.config_upstreams import Escalation, MlflowUpstream, ModelPrice
-from pipelines.serving.errors import invalid
 from pipelines.serving.parts import Body, Guard, Guards
 from pipelines.serving.replies import is_cut_off, texts_of
 from pipelines.serving.splitting import VARIANTS, Splitting
@@ -70,11 +68,11 @@ class ReadyRoute:
         self.splitting = splitting
         self._sides = sides
         self._weights = {variant: side.weight for variant, side in declared.variants.items()}
-        self._known: dict[str, Side] = {}  # dealt by these weights
+        self._known: dict[tuple[str, str], Side] = {}  # dealt by these weights
         self._pinned = {user: variant for variant, side in declared.variants.items() for user in side.users}
 
-    def side(self, user: str, request_id: str) -> Side:
-        """Return what a user gets; requests that name no user are dealt one by one."""
+    def side(self, project: str, user: str, request_id: str) -> Side:
+        """Return what a user of a project gets; requests that name no user are dealt one by one."""
         if self.splitting is not None and self.splitting.weights is not self._weights:
             self._weights = self.splitting.weights
             self._known.clear()
@@ -84,11 +82,12 @@ class ReadyRoute:
             return self._sides[self._pinned[user]]
         if not user:
             return self._sides[assign(self.declared.salt, request_id, self._weights)]
-        side = self._known.get(user)
+        key = project, user
+        side = self._known.get(key)
         if side is None:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            side = self._known[user] = self._sides[assign(self.declared.salt, user, self._weights)]
+            side = self._known[key] = self._sides[assign(self.declared.salt, f"{project}\0{user}", self._weights)]
         return side
 
     def is_pinned(self, user: str) -> bool:
@@ -195,56 +194,3 @@ def _is_json(text: str) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
-
-
-def with_prompt(prompt: Prompt, body: Body) -> Body:
-    """Return a chat request with the prompt's system messages and parameters, where the client sent none."""
-    messages = body.get("messages")
-    found = dict(body)
-    if isinstance(messages, list) and not any(
-        isinstance(message, dict) and message.get("role") in ("system", "developer") for message in messages
-    ):
-        found["messages"] = [*_system(prompt), *messages]
-    return _with_parameters(prompt, found)
-
-
-def from_inputs(prompt: Prompt, body: Body) -> Body:
-    """Return the chat request for `{"inputs": {...}}`: the prompt, rendered as training and evaluation render it.
-
-    Raises:
-        Refused: An input is missing or no text, number or boolean.
-    """
-    inputs = body.get("inputs")
-    if not isinstance(inputs, dict):
-        raise invalid("a JSON object `inputs` is needed", param="inputs")
-    for name in prompt.variables():
-        if not isinstance(inputs.get(name), str | int | float):
-            raise invalid(f"input {name!r} is missing or no text", param=f"inputs.{name}")
-    try:
-        messages = render(prompt, {name: str(inputs[name]) for name in prompt.variables()})
-    except ConfigError as error:
-        raise invalid(str(error), param="inputs") from None
-    found: Body = {"messages": [message._asdict() for message in messages]}
-    if isinstance(body.get("user"), str):
-        found["user"] = body["user"]
-    return _with_parameters(prompt, found)
-
-
-def _system(prompt: Prompt) -> list[Body]:
-    return [
-        {"role": message.role, "content": message.content}
-        for message in prompt.messages
-        if message.role == "system" and "{{" not in message.content
-    ]
-
-
-def _with_parameters(prompt: Prompt, body: Body) -> Body:
-    parameters = prompt.model_parameters
-    if "max_tokens" not in body and "max_completion_tokens" not in body:
-        body["max_tokens"] = parameters.max_tokens
-    body.setdefault("temperature", parameters.temperature)
-    if parameters.top_p != 1.0:
-        body.setdefault("top_p", parameters.top_p)
-    if prompt.json_schema is not None and "response_format" not in body:
-        body["response_format"] = {"type": "json_schema", "json_schema": orjson.loads(prompt.json_schema)}
-    return body

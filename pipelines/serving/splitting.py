@@ -58,14 +58,26 @@ class Splitting:
         self.bounds: Bounds = (), ()
         self.n_refused = 0
         self.answered_s: float | None = None
+        self._expired: Split | None = None
 
     def declare(self, serving: Serving) -> None:
         """Take over a declared file: its bounds, for rollouts to come."""
         self.bounds = serving.metrics.latency_bounds_s, serving.metrics.ttft_bounds_s
 
     def answered(self) -> None:
-        """Note that the source of the weights answered."""
+        """Note that the source of the weights answered; what had expired is in force again."""
         self.answered_s = self._clock()
+        if self._expired is not None:
+            self.apply(self._expired)
+
+    def expire(self, most_s: float) -> bool:
+        """Give all traffic to stable if the source has been silent for longer; return whether that is new."""
+        split, age_s = self.split, self.age_s()
+        if split is None or age_s is None or age_s <= most_s:
+            return False
+        self.apply(None)
+        self._expired = split
+        return True
 
     def age_s(self) -> float | None:
         """Return the seconds since the source of the weights last answered."""
@@ -73,6 +85,7 @@ class Splitting:
 
     def apply(self, split: Split | None) -> bool:
         """Deal and count by a split from now on; return whether it is another one."""
+        self._expired = None
         if split == self.split:
             return False
         weight = split.weight if split is not None else 0.0

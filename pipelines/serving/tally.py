@@ -1,6 +1,7 @@
 """What a rollout does to both sides, counted per epoch: what a verdict is made from.
 
-A user is a route and the name that its client gives them, because each route deals its users by itself.
+A user is a project, a route and the name that its client gives them: each route deals its users by itself, and the
+`default` of one customer is not another's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from pipelines.core.split import Split
 from pipelines.serving.epochs import Arm, Bounds, Epoch, Side
-from pipelines.serving.exchange import GONE, Exchange
+from pipelines.serving.exchange import GONE, LEFT, Exchange
 from pipelines.serving.trial import Trial, Unit
 from pipelines.serving.users import MOST_EPOCHS, Users
 
@@ -27,25 +28,40 @@ class Admitted:
     Attributes:
         tally: Where it counts.
         arm: For which side and epoch.
+        place: Number of its stage and side: so many requests of a user count at each.
         upstream: Of that side: what others answered instead is no merit of it.
         user: Hash, or None where the request named nobody.
         key: Of its unit in the A/B test.
         unit: That unit, or None.
         has_failed: Its side's upstream did, at least once, whoever answered then.
+        is_rejected: Its side's upstream called the request wrong.
         is_truncated: The answer was cut off at the most tokens.
         rating: 0 to 1, or None.
     """
 
-    __slots__ = ("arm", "has_failed", "is_truncated", "key", "rating", "tally", "unit", "upstream", "user")
+    __slots__ = (
+        "arm",
+        "has_failed",
+        "is_rejected",
+        "is_truncated",
+        "key",
+        "place",
+        "rating",
+        "tally",
+        "unit",
+        "upstream",
+        "user",
+    )
 
-    def __init__(self, tally: Tally, arm: Arm, upstream: str, user: int | None) -> None:
+    def __init__(self, tally: Tally, arm: Arm, place: int, upstream: str, user: int | None) -> None:
         self.tally = tally
         self.arm = arm
+        self.place = place
         self.upstream = upstream
         self.user = user
         self.key: int | str = 0
         self.unit: Unit | None = None
-        self.has_failed = self.is_truncated = False
+        self.has_failed = self.is_rejected = self.is_truncated = False
         self.rating: float | None = None
 
 
@@ -68,6 +84,7 @@ class Tally:
         self._epoch: Epoch | None = None
         self._split: Split | None = None
         self._most_per_user = 0
+        self._stages: dict[str, int] = {}
         self._recent: OrderedDict[str, Admitted] = OrderedDict()
 
     def begin(self, split: Split | None) -> None:
@@ -80,6 +97,8 @@ class Tally:
         if place not in self.epochs and len(self.epochs) < MOST_EPOCHS:
             self.epochs[place] = Epoch(len(self.epochs), *place, self._bounds)
         self._epoch = self.epochs.get(place)
+        if self._epoch is not None:
+            self._stages.setdefault(split.stage, len(self._stages))
         if split.stage == AB_TEST and self.trial is None:
             self.trial = Trial(split.weight)
 
@@ -90,13 +109,14 @@ class Tally:
             return None
         user, is_first = None, True
         if exchange.user:
-            user = hash((exchange.route, exchange.user))
+            user = hash((exchange.project, exchange.route, exchange.user))
             known = self.users.enter(user, epoch.index)
             if known is None:
                 return None
             is_first = known
-        arm = epoch.candidate if side == "candidate" else epoch.stable
-        admitted = Admitted(self, arm, upstream, user)
+        is_candidate = side == "candidate"
+        arm = epoch.candidate if is_candidate else epoch.stable
+        admitted = Admitted(self, arm, 2 * self._stages[epoch.stage] + is_candidate, upstream, user)
         if not is_pinned:  # who is pinned was dealt by nobody
             arm.users += is_first
             if epoch.stage == AB_TEST:
@@ -148,14 +168,18 @@ class Tally:
 
     def _count(self, exchange: Exchange, admitted: Admitted) -> tuple[float | None, ...] | None:
         """Return the outcome in the order of the A/B test's metrics, or None for what counts nowhere."""
-        status, has_failed = exchange.status, admitted.has_failed
-        if not has_failed and (not exchange.n_attempts or exchange.error == "draining" or 400 <= status < GONE):
+        status, has_failed, arm = exchange.status, admitted.has_failed, admitted.arm
+        is_rejected = admitted.is_rejected and not has_failed
+        is_known = has_failed or is_rejected
+        if not is_known and (not exchange.n_attempts or exchange.error == "draining" or 400 <= status < GONE):
             return None
         if exchange.cache not in ("off", "miss"):
             return None
-        if admitted.user is not None and not self.users.count(admitted.user, self._most_per_user):
+        if exchange.error == LEFT and not is_known:
+            arm.departures += 1
             return None
-        arm = admitted.arm
+        if admitted.user is not None and not self.users.count(admitted.user, admitted.place, self._most_per_user):
+            return None
         is_error = has_failed or status >= 500
         is_refused = has_bad_form = is_truncated = False
         if exchange.upstream == admitted.upstream:
@@ -166,6 +190,7 @@ class Tally:
                     has_bad_form = has_bad_form or rule == "json_schema"
         arm.requests += 1
         arm.errors += is_error
+        arm.rejections += is_rejected
         arm.refusals += is_refused
         arm.truncations += is_truncated
         arm.schema_failures += has_bad_form
@@ -173,8 +198,6 @@ class Tally:
         ttft_ms = exchange.ttft_ms
         if ttft_ms is not None:
             arm.ttft.observe(ttft_ms * 0.001)
-        elif exchange.is_stream and status == GONE:  # it waited so long at least
-            arm.ttft.observe(exchange.latency_ms * 0.001)
         if len(self._recent) >= MOST_RATABLE:
             self._recent.popitem(last=False)
         self._recent[exchange.id] = admitted
@@ -182,4 +205,4 @@ class Tally:
             return None
         is_answered = status == 200
         took = (exchange.latency_ms, ttft_ms) if is_answered else (None, None)
-        return (is_error, has_bad_form, is_refused, is_truncated, None, *took, exchange.usd)
+        return (is_error or is_rejected, has_bad_form, is_refused, is_truncated, None, *took, exchange.usd)

@@ -180,8 +180,8 @@ class Upstream:
             try:
                 return await self._attempt(exchange, data, lost, streams)
             except Failed as failed:
-                if not failed.is_clients_fault:
-                    exchange.fail(self.name)
+                note = exchange.reject if failed.is_clients_fault else exchange.fail
+                note(self.name)
                 if failed.wait_s is None or n_left <= 0 or failed.wait_s > retries.max_backoff_s:
                     raise
                 # Full jitter: clients that failed together do not come back together.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 MOST_USERS = 200_000
-"""About 25 MB."""
+"""About 35 MB in a rollout of seven stages."""
 MOST_EPOCHS = 60
+_OPENED = 1
+_FIRST_EPOCH = 1
+_FIRST_COUNT = _FIRST_EPOCH + MOST_EPOCHS
 _COUNT_BITS = 30  # as many as a declared count has
 _COUNT = (1 << _COUNT_BITS) - 1
-_OPENED = 1 << _COUNT_BITS
-_FIRST_EPOCH = _COUNT_BITS + 1
 
 
 class Users:
@@ -24,7 +25,7 @@ class Users:
     def __init__(self, most: int = MOST_USERS) -> None:
         self._most = most
         self._mask = 0  # of the hashes that are counted, these bits are 0
-        self._known: dict[int, int] = {}  # requests, whether the A/B test opened, one bit per epoch
+        self._known: dict[int, int] = {}  # whether the A/B test opened, a bit per epoch, requests per place
 
     def __len__(self) -> int:
         return len(self._known)
@@ -43,12 +44,12 @@ class Users:
             return None if user & self._mask else True
         return True
 
-    def count(self, user: int, most: int) -> bool:
-        """Count a request, unless the user had `most` of them."""
-        state = self._known.get(user)
-        if state is None or state & _COUNT >= most:
+    def count(self, user: int, place: int, most: int) -> bool:
+        """Count a request, unless the user had `most` of them at this place, a number from 0 on."""
+        state, shift = self._known.get(user), _FIRST_COUNT + place * _COUNT_BITS
+        if state is None or state >> shift & _COUNT >= most:
             return False
-        self._known[user] = state + 1
+        self._known[user] = state + (1 << shift)
         return True
 
     def open(self, user: int) -> bool:

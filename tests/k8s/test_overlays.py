@@ -313,6 +313,7 @@ def test_what_is_alerted_on_and_scaled_by_is_what_the_gateway_counts(environment
         if kind in ("PrometheusRule", "HorizontalPodAutoscaler"):
             named |= set(re.findall(r"gatehouse_[a-z_]+", json.dumps(resource)))
     source = "".join(path.read_text() for path in (ROOT / "pipelines/serving").glob("*.py"))
+    source = source.replace("{PREFIX}", "gatehouse_rollout_")
     assert {name.removesuffix("_bucket") for name in named} <= set(re.findall(r'"(gatehouse_[a-z_]+)"', source))
     assert len(named) >= 7
 
@@ -337,3 +338,30 @@ def test_promtool_takes_the_alerts(tmp_path: Path) -> None:
             ["promtool", "check", "rules", tmp_path / "rules.yaml"], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+@pytest.mark.parametrize(("weight", "age", "fires"), [(5, "0+30x20", True), (0, "0+30x20", False), (5, "20x20", False)])
+def test_weights_that_nobody_confirms_are_alerted_on_while_a_candidate_has_users(
+    tmp_path: Path, weight: int, age: str, fires: bool
+) -> None:
+    spec = resources("production")["PrometheusRule", "gatehouse"]["spec"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
+    labels = '{namespace="production",pod="gateway-0"}'
+    series = {
+        f"gatehouse_rollout_weights_age_seconds{labels}": age,
+        f"gatehouse_rollout_weight{labels}": f"{weight}x20",
+    }
+    # Of what is said only the labels are held against the rule: its texts are templates.
+    expression = 'count(ALERTS{alertname="GatehouseWeightsLost",alertstate="firing",pod="gateway-0"})'
+    samples = [{"labels": "{}", "value": 1}] if fires else []
+    test = {
+        "interval": "30s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": expression, "eval_time": "9m", "exp_samples": samples}],
+    }
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [test]}))
+    done = subprocess.run(
+        ["promtool", "test", "rules", tmp_path / "tests.yaml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -144,7 +144,15 @@ def test_secondaries_can_only_harm_and_are_adjusted_for_their_number() -> None:
 def test_secondaries_are_adjusted_as_holm_says(p_values: list[float]) -> None:
     one = Comparison("", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     given_ = [one._replace(metric=str(index), p_harm=p) for index, p in enumerate(p_values)]
-    assert [found.adjusted_p_harm for found in adjusted(given_)] == pytest.approx(list(holm(p_values)))
+    assert [found.adjusted_p_harm for found in adjusted(given_, len(given_))] == pytest.approx(list(holm(p_values)))
+
+
+def test_secondaries_without_enough_outcomes_yet_count_among_those_that_are_tested() -> None:
+    names = ("error_rate", "refusal_rate", "truncation_rate")
+    test = declared(secondaries=[{"metric": name, "margin": 0.05} for name in names])
+    found = decided(rates(2000, 0.8, 0.8), test, {"refusal_rate": rates(2000, 0.12, 0.02)})
+    (first,) = [one for one in found.comparisons if one.metric == "refusal_rate"]
+    assert first.adjusted_p_harm == pytest.approx(min(1.0, 3 * first.p_harm))
 
 
 def test_a_wrong_split_is_invalid_whatever_was_measured() -> None:

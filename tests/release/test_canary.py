@@ -157,6 +157,31 @@ def test_a_candidate_worse_than_stable_is_rolled_back_though_within_its_limit() 
     )
 
 
+def test_what_a_candidate_calls_wrong_is_compared_with_stable_where_it_is_and_else_held_against_the_limit() -> None:
+    def rejecting(mine: float, theirs: float) -> Counters:
+        arms = Arm(requests=1000, rejections=mine), Arm(requests=1000, rejections=theirs)
+        return Counters((Epoch(50, *arms),))
+
+    compared = rollout({"error_rate": {"ceiling": 0.05, "max_ratio": 2}})
+    assert decided(rejecting(300, 300), 1, compared).verdict == "advance"  # the clients' own mistakes
+    found = decided(rejecting(300, 3), 1, compared)
+    assert (found.verdict, [check.events for check in found.checks]) == ("rollback", [0, 300])
+    assert decided(rejecting(300, 300), 1).verdict == "rollback"
+    assert decided(rejecting(9, 9), 1).verdict == "advance"
+
+
+def test_clients_that_leave_a_candidate_count_against_it_where_slow_requests_are_compared() -> None:
+    def leaving(mine: float, theirs: float) -> Counters:
+        arms = (Arm(requests=1000, departures=n, latency=((2.0, 999),)) for n in (mine, theirs))
+        return Counters((Epoch(50, *arms),))
+
+    compared = rollout({"latency_p95_ms": {"ceiling": 2000, "max_ratio": 4}})
+    assert decided(leaving(200, 200), 1, compared).verdict == "advance"  # they leave streams when they have read enough
+    found = decided(leaving(200, 2), 1, compared)
+    assert (found.verdict, [check.events for check in found.checks]) == ("rollback", [1, 201])
+    assert decided(leaving(200, 2), 1, rollout({"latency_p95_ms": {"ceiling": 2000}})).verdict == "advance"
+
+
 def test_a_base_rate_that_moves_between_epochs_is_no_difference() -> None:
     # both sides fail 1 % at 10 % weight and 20 % at 50 %: pooled, the candidate would seem five times as bad
     epochs = (

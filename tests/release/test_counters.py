@@ -30,6 +30,13 @@ def test_a_stage_is_told_apart_from_another_of_the_same_weight() -> None:
     assert (one.candidate().requests, unnamed.at(50, "canary-4").candidate.requests) == (9, 3)
 
 
+def test_what_a_stage_counted_before_its_weight_was_in_force_is_none_of_its_requests() -> None:
+    epochs = (Epoch(10, Arm(requests=300), stage="canary-3"), Epoch(25, Arm(requests=4), stage="canary-3"))
+    assert Counters(epochs).at(25, "canary-3").candidate.requests == 4
+    assert Counters(epochs).at(24.7, "canary-3").candidate.requests == 4  # a cluster has whole percents
+    assert Counters(epochs).at(math.nan, "canary-3").candidate.requests == 304
+
+
 def test_more_of_the_weight_in_force_joins_its_epoch_and_another_weight_opens_one() -> None:
     one = Counters().grown(5, Arm(requests=1), Arm(requests=19)).grown(5, Arm(requests=2), Arm(requests=38))
     assert one.epochs == (Epoch(5, Arm(requests=3), Arm(requests=57)),)

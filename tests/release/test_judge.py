@@ -76,7 +76,7 @@ def test_the_shipped_file_makes_a_plan_for_each_target() -> None:
         "error_rate": 0.05, "schema_failure_rate": 0.2, "latency_p95_ms": 30000,
     }  # fmt: skip
     cluster = plan_of("kubernetes")(SHIPPED)
-    assert (cluster.unit, cluster.max_requests_per_user, cluster.look_every_s) == ("user", 20, 30)
+    assert (cluster.unit, cluster.max_requests_per_user, cluster.look_every_s) == ("user", 1, 30)
     assert LOCAL.gates_sha256 == cluster.gates_sha256
 
 

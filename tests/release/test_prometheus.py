@@ -258,5 +258,5 @@ def test_what_can_be_no_address_and_no_rollout_is_refused_before_anything_is_ask
 
 def test_all_families_are_asked_for_at_one_moment() -> None:
     asked_for = query(KEY, 700)
-    assert asked_for.count(" or ") == 8
-    assert asked_for.count(f'{{rollout="{KEY}"}}[700s]') == 9
+    assert asked_for.count(" or ") == 9
+    assert asked_for.count(f'{{rollout="{KEY}"}}[700s]') == 10

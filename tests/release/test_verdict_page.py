@@ -57,7 +57,9 @@ def under_way(counters: Counters = NOTHING, *, weights: dict[str, Any] | None = 
 
 def asked(given: UnderWay, page: VerdictPage | None = None, **query: str) -> tuple[str, dict[str, Any]]:
     status, found = (page or VerdictPage(GATES))(query, given)
-    assert status == 200
+    assert status == (
+        503 if found["verdict"] == "unknown" else 200
+    )  # a web metric of Argo Rollouts takes 503 for an error
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert all("\n" not in reason for reason in found["reasons"])
     return found["verdict"], found
@@ -125,7 +127,7 @@ def test_in_a_cluster_its_own_rollout_counts_and_prometheus_is_asked_from_its_be
 
     monkeypatch.setattr(prometheus, "counters", answering)
     route = {"http_route": {"name": "r", "namespace": "n", "stable": "s", "candidate": "c"}}
-    page, given = VerdictPage(GATES, "http://prometheus", lambda: 100.0 * len(calls)), under_way(weights=route)
+    page, given = VerdictPage(GATES, "http://prometheus"), under_way(weights=route)
     word, found = asked(given, page)
     assert (word, found["n_requests"], len(found["checks"])) == (
         "invalid",
@@ -135,7 +137,6 @@ def test_in_a_cluster_its_own_rollout_counts_and_prometheus_is_asked_from_its_be
     assert (calls[0][:2], calls[0][3]) == (("http://prometheus", KEY), "user")
     assert calls[0][2] < time.time() - 604_800  # the A/B test alone may have lasted as long
     assert [asked(given, page)[0] for _ in range(3)] == ["unknown"] * 3
-    assert asked(given, page)[0] == "rollback"  # 300 s without counters, by its gates
 
 
 @pytest.fixture(scope="module")

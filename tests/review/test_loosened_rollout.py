@@ -43,7 +43,7 @@ LOOSENED = [
     (f"{CLUSTER}/alpha", 0.1, "canary.kubernetes: alpha raised from 0.05 to 0.1"),
     (f"{CLUSTER}/alpha", 0.01, "canary.kubernetes: alpha lowered from 0.05 to 0.01"),
     (f"{CLUSTER}/sample_ratio_alpha", 0.001, "sample_ratio_alpha lowered from 0.01 to 0.001"),
-    (f"{CLUSTER}/max_requests_per_user", 500, "max_requests_per_user raised from 20 to 500"),
+    (f"{CLUSTER}/max_requests_per_user", 500, "max_requests_per_user raised from 1 to 500"),
     (f"{CLUSTER}/max_unknown_s", 3000, "max_unknown_s raised from 300 to 3000"),
     (f"{CLUSTER}/look_every_s", 1000, "look_every_s raised from 30 to 1000"),
     (f"{CLUSTER}/on_insufficient", "hold", "canary.kubernetes: on_insufficient: hold instead of rollback"),
@@ -76,7 +76,7 @@ LOOSENED = [
     ("ab_test/secondaries/1/margin", 5000, "ab_test.secondaries: latency_ms: margin raised from 2000 to 5000"),
     ("ab_test/kubernetes/unit", "request", "ab_test.kubernetes: unit changed from user to request"),
     ("ab_test/kubernetes/weight", 60, "ab_test.kubernetes: weight raised from 50 to 60"),
-    ("ab_test/kubernetes/window_s", 60, "ab_test.kubernetes: window_s lowered from 86400 to 60"),
+    ("ab_test/kubernetes/window_s", 60, "ab_test.kubernetes: window_s lowered from 3600 to 60"),
     ("ab_test/kubernetes/max_duration_s", 999_999, "ab_test.kubernetes: max_duration_s raised"),
     ("ab_test/kubernetes/on_insufficient", "hold", "ab_test.kubernetes: on_insufficient: hold instead of rollback"),
 ]

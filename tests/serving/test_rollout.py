@@ -14,12 +14,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.core.split import Split, write
+from pipelines.release.counters import EVENTS
+from pipelines.serving import follower
 from pipelines.serving.app import Gateway
 from pipelines.serving.cache import AnswerCaches
 from pipelines.serving.config import Serving
 from pipelines.serving.flights import SharedFlights
+from pipelines.serving.follower import Follower
 from pipelines.serving.guardrails import RouteGuards
 from pipelines.serving.protocol import Line
+from pipelines.serving.split_sources import SplitFile
 from pipelines.serving.splitting import Splitting
 from tests.serving import inside
 from tests.serving.gateway import Declared, Running, declared, upstream
@@ -64,7 +68,7 @@ class Inside:
     def counted(self, side: str = "candidate") -> dict[str, Any]:
         (epoch,) = self.splitting.counters()["canary"]["epochs"]
         arm: dict[str, Any] = epoch[side]
-        names = ("requests", "errors", "refusals", "truncations", "schema_failures", "streams")
+        names = ("requests", *EVENTS, "departures", "streams")
         return {name: arm[name] for name in names if arm[name]}
 
     def ask(self, *bodies: dict[str, Any]) -> list[int]:
@@ -97,6 +101,7 @@ def make(tmp_path: Path, upstreams: Upstreams, second: Upstreams) -> Iterator[Ma
 
 FALLBACK = {"fallbacks": ["old"]}
 ERROR = {"requests": 1, "errors": 1}
+REJECTED = {"requests": 1, "rejections": 1}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -115,9 +120,9 @@ ERROR = {"requests": 1, "errors": 1}
         ([{"reset_after": 0}], FALLBACK, 200, ERROR),
         ([{"status": 404}], FALLBACK, 200, ERROR),  # there is no such model
         ([{"status": 401}], {}, 502, ERROR),
-        ([{"status": 400}], {}, 400, {}),  # the client's own mistake
-        ([{"status": 400}], FALLBACK, 400, {}),
-        ([{"status": 422}], {}, 422, {}),
+        ([{"status": 400}], {}, 400, REJECTED),  # the client's own mistake, or the candidate's
+        ([{"status": 400}], FALLBACK, 400, REJECTED),
+        ([{"status": 422}], {}, 422, REJECTED),
         ([{"finish_reason": "length"}], {}, 200, {"requests": 1, "truncations": 1}),
         ([{"finish_reason": "content_filter"}], {}, 200, {"requests": 1}),
     ],
@@ -183,7 +188,9 @@ def test_answers_from_the_cache_and_of_others_flights_are_no_requests(make: Make
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_counts_once_and_is_no_error(make: Make, second: Upstreams, stream: bool) -> None:
+def test_a_client_that_leaves_before_its_answer_is_a_departure_and_nothing_else(
+    make: Make, second: Upstreams, stream: bool
+) -> None:
     second.script({"delay_s": 0.25})
     made, line = make(), Line()
 
@@ -195,30 +202,119 @@ def test_a_client_that_leaves_counts_once_and_is_no_error(make: Make, second: Up
         await asked
 
     made.runner.run(leave())
-    assert made.counted() == {"requests": 1} | ({"streams": 1} if stream else {})
+    assert made.counted() == {"departures": 1}
 
 
 def test_users_keep_their_side_while_the_candidate_grows(make: Make) -> None:
     made = make(weight=5.0)
     route = made.gateway.state.routes["desk"]
     users = [f"user-{number}" for number in range(2000)]
-    sides = [[route.side(user, "").name for user in users]]
+    sides = [[route.side("desk", user, "").name for user in users]]
     for weight in (10.0, 25.0, 50.0, 100.0):
         made.splitting.apply(split(weight))
-        sides.append([route.side(user, "").name for user in users])
+        sides.append([route.side("desk", user, "").name for user in users])
         share = sides[-1].count("candidate") / len(users)
         assert abs(share - weight / 100) <= 4.5 * (weight / 100 * (1 - weight / 100) / len(users)) ** 0.5
     for before, after in itertools.pairwise(sides):
         assert all(then == "candidate" for now, then in zip(before, after, strict=True) if now == "candidate")
     made.splitting.apply(None)
-    assert {route.side(user, "").name for user in users} == {"stable"}  # whatever weights the file declares
+    assert {route.side("desk", user, "").name for user in users} == {"stable"}  # whatever weights the file declares
+
+
+def test_users_of_two_projects_are_dealt_each_by_themselves(make: Make) -> None:
+    made = make()
+    made.splitting.apply(split(50.0))
+    route = made.gateway.state.routes["desk"]
+    assert {route.side(f"project-{number}", "default", "").name for number in range(50)} == {"stable", "candidate"}
+
+
+def test_weights_that_are_too_old_are_given_up_until_their_source_answers_again() -> None:
+    now = [0.0]
+    splitting = Splitting(lambda: now[0])
+    assert not splitting.expire(0.0)
+    splitting.answered()
+    splitting.apply(split(50.0))
+    now[0] = 60.0
+    assert not splitting.expire(60.0)
+    now[0] = 60.1
+    assert [splitting.expire(60.0), splitting.expire(60.0)] == [True, False]
+    assert splitting.weights == {"stable": 1.0}
+    splitting.answered()
+    assert splitting.weights == {"stable": 50.0, "candidate": 50.0}
+    now[0] = 200.0
+    splitting.expire(60.0)
+    splitting.apply(None)  # it was taken back meanwhile
+    splitting.answered()
+    assert splitting.weights == {"stable": 1.0}
+
+
+class Told:
+    """A log that keeps the names of what happened."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def event(self, name: str, **known: Any) -> None:
+        """Keep a name."""
+        self.events.append(name)
+
+
+def following(**more: Any) -> Serving:
+    both = {name: upstream("http://h/v1") for name in ("old", "new")}
+    rollout = {"weights": {"file": FILE}, **more}
+    return Serving.model_validate_json(json.dumps(declared(both, {"desk": ROUTE}, rollout=rollout)))
+
+
+def test_a_source_that_fails_by_a_bug_is_followed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    async def failing(self: SplitFile) -> None:
+        calls.append(len(calls))
+        if len(calls) < 3:
+            raise RuntimeError("a bug")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SplitFile, "follow", failing)
+    monkeypatch.setattr(follower, "AGAIN_S", 0.0)
+    monkeypatch.setattr(follower, "FIRST_ANSWER_S", 0.05)
+    told = Told()
+
+    async def follow() -> None:
+        followed = Follower(tmp_path, told)  # type: ignore[arg-type]
+        await followed.follow(following(), Splitting())
+        await followed.stop()
+
+    asyncio.run(follow())
+    assert (len(calls), told.events) == (3, ["bug", "bug"])
+
+
+def test_a_source_that_falls_silent_has_all_traffic_go_back_after_the_declared_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def falling_silent(self: SplitFile) -> None:
+        self._taker.take(split(50.0))
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SplitFile, "follow", falling_silent)
+    told, splitting = Told(), Splitting()
+
+    async def follow() -> None:
+        followed = Follower(tmp_path, told)  # type: ignore[arg-type]
+        await followed.follow(following(max_age_s=0.05), splitting)
+        assert splitting.split == split(50.0)
+        while "rollout_weights_expired" not in told.events:
+            await asyncio.sleep(0.01)
+        await followed.stop()
+
+    asyncio.run(follow())
+    assert (splitting.split, told.events) == (None, ["rollout_split", "rollout_weights_expired"])
 
 
 def test_pinned_users_reach_the_candidate_before_it_has_any_traffic(make: Make) -> None:
     sides = {"stable": {"upstream": "old", "weight": 1}, "candidate": {"upstream": "new", "weight": 1, "users": ["it"]}}
     made = make({"variants": sides}, weight=0.0)
     ready = made.gateway.state.routes["desk"]
-    assert [ready.side(user, "").name for user in ("it", "ann")] == ["candidate", "stable"]
+    assert [ready.side("desk", user, "").name for user in ("it", "ann")] == ["candidate", "stable"]
 
 
 # --- a real process that follows a file

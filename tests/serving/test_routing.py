@@ -19,7 +19,7 @@ def identity(folder: Path, *, escalate: dict[str, Any] | None = None, **small: A
     upstreams = {"small": upstream(URL, **small), "large": upstream(URL, "large")}
     tiers = [{"upstream": "small", "escalate": escalate or {"tools": True}}, {"upstream": "large"}]
     gateway, _ = make(folder, json.loads(json.dumps(declared(upstreams, {"desk": {"tiers": tiers}}))))
-    return gateway.state.routes["desk"].side("", "req_1").identity
+    return gateway.state.routes["desk"].side("", "", "req_1").identity
 
 
 def test_what_is_declared_alike_shares_its_answers(tmp_path: Path) -> None:

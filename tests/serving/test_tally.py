@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.core.split import Split
-from pipelines.release.counters import Counters, from_json
+from pipelines.release.counters import EVENTS, Counters, from_json
 from pipelines.serving.exchange import Exchange
 from pipelines.serving.splitting import Splitting
 from pipelines.serving.tally import MOST_RATABLE, Tally
@@ -92,15 +92,47 @@ def test_coming_back_to_a_stage_goes_on_in_its_epoch() -> None:
     assert (epoch.candidate.requests, epoch.candidate.users) == (2, 1)
 
 
-def test_no_more_than_the_declared_requests_of_a_user_count_over_all_stages() -> None:
+def test_no_more_than_the_declared_requests_of_a_user_count_in_a_stage() -> None:
     made = tally(max_requests_per_user=3)
+    late = admit(made, "ann")
     for _ in range(2):
         ask(made, "ann")
+    made.begin(split(10.0, "canary-1", max_requests_per_user=3))  # another weight is no other stage
+    ask(made, "ann")
     made.begin(split(10.0, "canary-2", max_requests_per_user=3))
     for _ in range(5):
         ask(made, "ann")
+    made.finish(late)
     ask(made, "bob")
-    assert [epoch.candidate.requests for epoch in read(made).epochs] == [2, 2]
+    assert [epoch.candidate.requests for epoch in read(made).epochs] == [2, 1, 4]
+
+
+def test_a_candidate_that_breaks_after_the_test_is_seen_by_users_who_took_part_in_it() -> None:
+    made = tally(stage="ab_test", weight=50.0, max_requests_per_user=1)
+    for user in map(str, range(30)):
+        ask(made, user)
+        ask(made, user, "stable")
+    made.begin(split(60.0, "canary-4", max_requests_per_user=1))
+    for user in map(str, range(30)):
+        ask(made, user, status=500)
+    last = read(made).epochs[-1].candidate
+    assert (last.requests, last.errors) == (30, 30)
+
+
+def test_what_a_user_asked_of_stable_uses_up_nothing_of_the_candidates() -> None:
+    made = tally(max_requests_per_user=1)
+    ask(made, "ann", "stable")
+    made.begin(split(10.0, "canary-1", max_requests_per_user=1))
+    ask(made, "ann")
+    assert [epoch.candidate.requests for epoch in read(made).epochs] == [0, 1]
+
+
+def test_a_user_of_two_projects_is_two() -> None:
+    made = tally(max_requests_per_user=1)
+    for project in ("one", "two"):
+        ask(made, "default", project=project)
+    arm = read(made).epochs[0].candidate
+    assert (arm.requests, arm.users) == (2, 2)
 
 
 def test_what_the_caches_answered_uses_up_nothing_of_a_user() -> None:
@@ -143,7 +175,7 @@ def test_pinned_users_requests_count_and_they_do_not() -> None:
         ({"status": 502}, "errors"),
         ({"status": 504, "error": "upstream_timeout"}, "errors"),
         ({"status": 500, "error": "internal_error"}, "errors"),
-        ({"status": 499, "error": "client_gone"}, ""),
+        ({"status": 499}, ""),  # it left, and its answer came for others
     ],
 )
 def test_outcomes_that_count(known: dict[str, Any], events: str) -> None:
@@ -151,16 +183,14 @@ def test_outcomes_that_count(known: dict[str, Any], events: str) -> None:
     ask(made, **known)
     arm = read(made).epochs[0].candidate
     assert arm.requests == 1
-    assert [name for name in ("errors", "refusals", "truncations", "schema_failures") if getattr(arm, name)] == (
-        events.split()
-    )
+    assert [name for name in EVENTS if getattr(arm, name)] == events.split()
 
 
 @pytest.mark.parametrize(
     "known",
     [
-        {"status": 400, "error": "upstream_refused"},
-        {"status": 422, "error": "upstream_refused"},
+        {"status": 400, "error": "content_filter"},
+        {"status": 499, "error": "client_gone"},
         {"status": 498},
         {"status": 503, "error": "draining"},
         {"status": 503, "error": "ledger_unavailable", "n_attempts": 0},
@@ -174,6 +204,27 @@ def test_what_no_upstream_of_its_side_did_counts_nowhere(known: dict[str, Any]) 
     ask(made, "ann", **known)
     arm = read(made).epochs[0].candidate
     assert (arm.requests, arm.errors, arm.users) == (0, 0, 1)
+
+
+def test_what_its_sides_own_upstream_calls_wrong_is_a_rejection_and_a_failure_is_not_one_too() -> None:
+    made = tally()
+    for upstream, fails in (("small", False), ("another", False), ("small", True)):
+        found = admit(made, "ann", status=400, error="upstream_refused")
+        found.reject(upstream)
+        if fails:
+            found.fail(upstream)
+        made.finish(found)
+    arm = read(made).epochs[0].candidate
+    assert (arm.requests, arm.errors, arm.rejections) == (2, 1, 1)
+
+
+def test_a_client_that_left_before_its_answer_is_a_departure_and_no_fast_success() -> None:
+    made = tally(stage="ab_test", weight=50.0, max_requests_per_user=1)
+    for _ in range(3):
+        ask(made, "ann", status=499, error="client_gone", is_stream=True)
+    ask(made, "ann")
+    arm = read(made).epochs[0].candidate
+    assert (arm.requests, arm.departures, arm.streams, arm.latency[-1][1]) == (1, 3, 0, 1)
 
 
 @pytest.mark.parametrize("status", [200, 400, 429, 499, 503])
@@ -220,13 +271,12 @@ def test_every_counted_request_has_a_latency_and_every_stream_a_wait_for_its_fir
     made = tally()
     ask(made, latency_ms=100.0)
     ask(made, latency_ms=100.1, status=502)
-    ask(made, latency_ms=5000.0, status=499, is_stream=True)  # it waited so long at least
     ask(made, latency_ms=900.0, is_stream=True, ttft_ms=500.0)
     ask(made, latency_ms=50.0, is_stream=True, status=502)  # nothing ever came
     arm = read(made).epochs[0].candidate
     assert arm.latency == ((0.1, 2), (1.0, 4))
-    assert arm.requests == 5
-    assert (arm.ttft, arm.streams) == (((0.5, 1),), 2)
+    assert arm.requests == 4
+    assert (arm.ttft, arm.streams) == (((0.5, 1),), 1)
 
 
 def test_a_rating_is_0_to_1_and_a_changed_one_takes_its_place() -> None:
