@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pipelines.core.errors import GateFailed
 from pipelines.release import clock, manifest, tags
 from pipelines.release.history import History
 from pipelines.release.state import Release, State, rollout_id
+from pipelines.release.steps import restore
 from pipelines.release.version import Version, parse_tag
-from pipelines.release.world import Change, Seen, histories, history_of, plan_at
+from pipelines.release.world import Change, Seen, declared, histories, history_of, plan_at
 
 
 def begin(seen: Seen, tag: str) -> Change | None:
@@ -25,6 +28,11 @@ def begin(seen: Seen, tag: str) -> Change | None:
         found = tags.object_of(world.root, tag, world.store.remote)
         tags.check_unmoved(tag, found, [(tag, here.tag_object)])
         return None
+    files: Mapping[str, bytes] = {}
+    if restore.is_late(seen):
+        state = restore.given_up(state)
+        seen = seen._replace(state=state)
+        files = declared(world, world.environment, lambda: seen.manifest(state.stable)) if state.stable else {}
     if state.step != "idle":
         who = state.candidate or state.stable
         name = who.tag if who else "another release"
@@ -76,7 +84,7 @@ def begin(seen: Seen, tag: str) -> Change | None:
             "run_url": tagged.record.run_url,
         },
     )  # fmt: skip
-    return Change(after, event, history)
+    return Change(after, event, history, files)
 
 
 def _around(seen: Seen, tag: str) -> tags.Around:
