@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from pipelines.core.errors import GateFailed
 from pipelines.release import clock, manifest, tags
@@ -30,9 +31,10 @@ def begin(seen: Seen, tag: str) -> Change | None:
         return None
     files: Mapping[str, bytes] = {}
     if restore.is_late(seen):
-        state = restore.given_up(state)
+        state, serves = restore.given_up(state), state.leaving
         seen = seen._replace(state=state)
-        files = declared(world, world.environment, lambda: seen.manifest(state.stable)) if state.stable else {}
+        assert serves is not None, "it is only late where something is left"
+        files = declared(world, world.environment, partial(seen.manifest, serves))
     if state.step != "idle":
         who = state.candidate or state.stable
         name = who.tag if who else "another release"
