@@ -20,12 +20,17 @@ def main() -> int:
     if not arguments.why.strip():
         parser.error("--why needs a reason; it becomes part of Git's history")
 
-    from pipelines.core.files import only_one
+    from pipelines.core.files import Occupied, only_one
     from pipelines.release import afterwards, commands, machine
 
     world = commands.open_world(arguments.target, arguments.remote)
-    with only_one("release"):
-        outcome = machine.roll_back(world, arguments.why, bounds=commands.bounds(world, arguments.minutes))
+    # What has no traffic is no rollback's: another release may need an approval that this run does not have.
+    bounds = commands.bounds(world, arguments.minutes, since="traffic")
+    try:
+        with only_one("release"):
+            outcome = machine.roll_back(world, arguments.why, bounds=bounds)
+    except Occupied as error:
+        outcome = machine.roll_back_beside(world, arguments.why, error.holder)
     code = afterwards.finish(world, outcome)
     return 0 if outcome.result == "rolled_back" else code
 

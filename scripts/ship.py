@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipelines.core.command import run
 
 if TYPE_CHECKING:
-    from pipelines.release.machine import Outcome
+    from pipelines.release.endings import Outcome
     from pipelines.release.world import World
 
 
@@ -39,12 +39,13 @@ def ship(root: Path) -> tuple[World, Outcome]:
     from pipelines.core.errors import ConfigError
     from pipelines.release import commands, machine
     from pipelines.release.local.fault import KINDS
+    from pipelines.release.steps import restore
     from pipelines.release.world import look
     from pipelines.review import shipping
 
     world = commands.open_world("local", "none", root)
     seen = look(world)
-    if seen.state.step != "idle":
+    if seen.state.step != "idle" and not restore.is_late(seen):
         if seen.state.candidate is not None:
             kinds: list[dict[str, str]] = [{} if kind == "none" else {"fault": kind} for kind in KINDS]
             images = shipping.images_of(seen, kinds)

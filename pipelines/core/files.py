@@ -213,12 +213,20 @@ def sha256(path: Path) -> str:
     return state.hexdigest()
 
 
+class Occupied(ConfigError):
+    """Another process holds a lock; `holder` names it for people."""
+
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(f"another `{name}` ({holder}) runs in this folder; wait for it or use another clone")
+        self.holder = holder
+
+
 @contextlib.contextmanager
 def only_one(name: str, *, root: Path = Path()) -> Iterator[None]:
     """Hold the lock `name` of this folder; it is released when the process ends, however it ends.
 
     Raises:
-        ConfigError: Another process holds it.
+        Occupied: Another process holds it.
     """
     path = root / ".gatehouse" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,9 +236,7 @@ def only_one(name: str, *, root: Path = Path()) -> Iterator[None]:
         except BlockingIOError:
             stream.seek(0)
             holder = stream.read(40).strip() or "unknown"
-            raise ConfigError(
-                f"another `{name}` (process {holder}) runs in this folder; wait for it or use another clone"
-            ) from None
+            raise Occupied(name, f"process {holder}") from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

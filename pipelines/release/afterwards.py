@@ -8,8 +8,8 @@ from pipelines.core.command import is_runner
 from pipelines.core.errors import GatehouseError, one_line
 from pipelines.core.github.runner import add_summary, set_outputs
 from pipelines.core.markdown import inline
+from pipelines.release.endings import Outcome
 from pipelines.release.history import History
-from pipelines.release.machine import Outcome
 from pipelines.release.manifest import Manifest
 from pipelines.release.state import Release, history_path
 from pipelines.release.story import story

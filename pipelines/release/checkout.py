@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.core import git
 from pipelines.core.errors import ConfigError, one_line
 from pipelines.core.files import replacing
+
+TRIES, PAUSE_S = 50, 0.1
 
 
 def settle(root: Path, branch: str, paths: Iterable[str], *, is_strict: bool = True) -> None:
@@ -81,4 +84,18 @@ def _write(tree: Path, path: str) -> None:
     oid = listed.split("\t")[0].split()[2]
     with replacing(tree / path) as stream:
         stream.write(git.text_of(tree, oid))
-    git.git(tree, "update-index", "--add", "--cacheinfo", f"100644,{oid},{path}")
+    _update_index(tree, "--add", "--cacheinfo", f"100644,{oid},{path}")
+
+
+def _update_index(tree: Path, *words: str) -> None:
+    """Let a command beside this one, which has locked the index, finish first."""
+    for _ in range(TRIES):
+        try:
+            git.git(tree, "update-index", *words)
+        except git.GitFailed as error:
+            if "index.lock" not in str(error):
+                raise
+            time.sleep(PAUSE_S)
+        else:
+            return
+    git.git(tree, "update-index", *words)

@@ -42,3 +42,10 @@ def read(text: str) -> float:
     if not text:
         return 0.0
     return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.UTC).timestamp()
+
+
+def next_on_grid(since: str, now: float, every_s: float) -> float:
+    """Return the next moment that is a whole number of intervals after `since`: the same one, whoever asks when."""
+    start = read(since)
+    passed = max(0.0, now - start)
+    return start + (int(passed / every_s + 1e-9) + 1) * every_s

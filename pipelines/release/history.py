@@ -23,8 +23,8 @@ class Event(_Kept):
         at: When, as `clock.written` writes it.
         attempt: Of which attempt, from 1.
         step: The step that did it.
-        action: begin, done, start, advance, rollback, hold, resume, lift, unknown, known, or how it ended: released,
-            rolled_back, restored.
+        action: begin, done, start, advance, rollback, late, hold, resume, lift, unknown, known, or how it ended:
+            released, rolled_back, restored.
         said: One sentence; the commit says the same.
         by: A person's name or a run's URL.
         weight: Share of traffic that the candidate is to get from here on.

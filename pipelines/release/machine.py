@@ -9,20 +9,20 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from pipelines.core.errors import ServiceError
+from pipelines.core.errors import GateFailed, ServiceError
 from pipelines.release import showing
-from pipelines.release.history import ENDS
+from pipelines.release.endings import Outcome as Outcome
+from pipelines.release.endings import ended, paused
 from pipelines.release.registry import champions, point
 from pipelines.release.state import BEFORE_TRAFFIC
 from pipelines.release.steps import bind, canary, deploy, finalise, hold, register, restore, rollback, staging, verify
 from pipelines.release.store import Overtaken
+from pipelines.release.targets import withdraw
 from pipelines.release.world import Change, Seen, Wait, World, is_placed, look, write
 
 ATTEMPTS = 12
-Result = Literal["released", "rolled_back", "paused", "staged", "waiting", "nothing"]
-EXIT_CODES: dict[Result, int] = {"released": 0, "rolled_back": 3, "paused": 4, "staged": 0, "waiting": 0, "nothing": 0}
 
 STEPS: Mapping[str, Callable[[Seen], Change | Wait]] = {
     "manifest": bind.run,
@@ -41,18 +41,6 @@ IN_PRODUCTION = ("deploy", *WATCHING, "finalise")
 """What a run that may only touch staging leaves to another one."""
 UNSTOPPED = (*WATCHING, "finalise", "rollback", "restore")
 """What a pause does not stop: watching, for harm is harm, and what was decided before it."""
-
-
-class Outcome(NamedTuple):
-    """How a run ended, and one line for people."""
-
-    result: Result
-    said: str
-
-    @property
-    def exit_code(self) -> int:
-        """Return 0, 3 where a release was taken back, or 4 where a person has to decide."""
-        return EXIT_CODES[self.result]
 
 
 class Bounds(NamedTuple):
@@ -122,16 +110,30 @@ def roll_back(world: World, why: str, *, once: bool = False, bounds: Bounds = AL
         GateFailed: There is nothing to take back, or it was taken back already.
         ServiceError: Something outside failed; the same command goes on.
     """
+    _apply(world, lambda seen: _way_back(seen, why))
+    return _run(world, bounds._replace(once=once or bounds.once))
+
+
+def roll_back_beside(world: World, why: str, owner: str) -> Outcome:
+    """Commit that what is on its way goes back, and leave it to the command that owns its processes to do so.
+
+    Args:
+        world: Everything outside.
+        why: The reason, for people.
+        owner: That command, which sees the commit at its next look.
+
+    Raises:
+        GateFailed: Nothing is on its way yet, so that command would not see it.
+        ServiceError: Git cannot be reached; the same command goes on.
+    """
 
     def begin(seen: Seen) -> Change | None:
-        if seen.state.step in ("rollback", "restore"):
-            return None
-        if seen.state.step in ("idle", "finalise"):  # what is being made champion is released already
-            return restore.begin(seen._replace(state=seen.state.changed(candidate=None)), why)
-        return rollback.begin(seen, why, f"{seen.state.weight * 100:g} %" if seen.state.weight else "")
+        if seen.state.step == "idle":
+            raise GateFailed(f"{owner} has begun no release yet that could be taken back; wait, or end it with Ctrl-C")
+        return _way_back(seen, why)
 
     _apply(world, begin)
-    return _run(world, bounds._replace(once=once or bounds.once))
+    return Outcome("waiting", f"{owner} sees it at its next look and goes back")
 
 
 def hold_back(world: World, why: str) -> Outcome:
@@ -159,9 +161,11 @@ def _run(world: World, bounds: Bounds) -> Outcome:
     while True:
         seen = look(world)
         if seen.state.step == "idle":
-            return _ended(seen)
+            if not bounds.is_staging_only:  # this run may have acted on a look that was older than the end
+                withdraw(world.target, world.environment)
+            return ended(seen)
         if seen.state.pause and seen.state.step not in UNSTOPPED:
-            return _paused(seen)
+            return paused(seen)
         if bounds.is_staging_only and seen.state.step in IN_PRODUCTION:
             return Outcome("staged", f"{seen.candidate.tag} passed {world.staging}; {world.environment} is next")
         if bounds.has_traffic_only and seen.state.step in BEFORE_TRAFFIC:
@@ -173,7 +177,7 @@ def _run(world: World, bounds: Bounds) -> Outcome:
             if not lost:
                 showing.moved(seen, found)
         elif seen.state.pause and seen.state.step in WATCHING:
-            return _paused(seen)
+            return paused(seen)
         elif bounds.once or found.until > bounds.deadline:
             return Outcome("waiting", f"waiting: {found.why}")
         else:
@@ -183,6 +187,14 @@ def _run(world: World, bounds: Bounds) -> Outcome:
                 world.say(f"waiting: {found.why}")
                 told = found.why
             world.clock.wait_until(found.until)
+
+
+def _way_back(seen: Seen, why: str) -> Change | None:
+    if seen.state.step in ("rollback", "restore"):
+        return None
+    if seen.state.step in ("idle", "finalise"):  # what is being made champion is released already
+        return restore.begin(seen._replace(state=seen.state.changed(candidate=None)), why)
+    return rollback.begin(seen, why, f"{seen.state.weight * 100:g} %" if seen.state.weight else "")
 
 
 def _apply(world: World, begin: Callable[[Seen], Change | None]) -> bool:
@@ -220,27 +232,6 @@ def _keep_idle(seen: Seen) -> bool:
     world, stable = seen.world, seen.state.stable
     assert stable is not None, "only asked where something is released"
     is_ready = is_placed(seen, world.environment, "stable", stable)
-    if world.target.weight() != 0.0:
-        world.target.set_weight(0.0)
-    if world.target.deployed(world.environment, "candidate"):
-        world.target.remove(world.environment, "candidate")
+    withdraw(world.target, world.environment)
     point(world.registry, champions(seen.state))
     return is_ready
-
-
-def _ended(seen: Seen) -> Outcome:
-    """Say how the last rollout ended."""
-    if seen.history is None:
-        return Outcome("nothing", "nothing is on its way")
-    last = next((one for one in reversed(seen.history.events) if one.action in ENDS), None)
-    if last is None or last.action == "released":
-        return Outcome("released", f"{seen.history.tag}: released; it serves all traffic")
-    cause = next(one for one in reversed(seen.history.events) if one.action == "rollback")
-    return Outcome("rolled_back", f"{cause.said}; {last.said[0].lower()}{last.said[1:]}")
-
-
-def _paused(seen: Seen) -> Outcome:
-    pause = seen.state.pause
-    assert pause is not None, "only asked while somebody holds it"
-    tag = seen.candidate.tag
-    return Outcome("paused", f"{tag}: held by {pause.by} since {pause.at} ({pause.why}); let it go, or roll it back")

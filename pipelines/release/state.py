@@ -88,6 +88,7 @@ class State(Declared):
     Attributes:
         stable: What serves users; None before the first release.
         candidate: What is on its way, or back.
+        leaving: What a person takes back after its release, until the version before it (now stable) is ready again.
         rollout_id: Of the release that was moved last.
         attempt: How often that one was begun.
         gates_sha256: Of the gates that the rollout goes by.
@@ -105,6 +106,7 @@ class State(Declared):
     schema_version: Literal[1] = 1
     stable: Release | None = None
     candidate: Release | None = None
+    leaving: Release | None = None
     rollout_id: str = ""
     attempt: int = 0
     gates_sha256: str = ""

@@ -113,6 +113,22 @@ class Declaring(Protocol):
         """Return the files (path in the repository: bytes) that declare a manifest as an environment's stable one."""
 
 
+@runtime_checkable
+class Comparing(Protocol):
+    """A target whose smoke tests ask what differs from the version that serves."""
+
+    def compare_with(self, manifest: Manifest) -> None:
+        """Keep what serves users now; told before anything is tried in staging."""
+
+
+def withdraw(target: Target, environment: str) -> None:
+    """Take the candidate's traffic away, and then the candidate."""
+    if target.weight() != 0.0:
+        target.set_weight(0.0)
+    if target.deployed(environment, "candidate"):
+        target.remove(environment, "candidate")
+
+
 class Built(NamedTuple):
     """A target and what belongs to it.
 

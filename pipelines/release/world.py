@@ -230,22 +230,21 @@ def plan_at(world: World, commit: str, expected: str) -> Plan:
     if not plan.stages:
         raise ConfigError("gates.yaml: canary declares no stage; a release needs one at least")
     if expected and plan.gates_sha256 != expected:
-        raise ConfigError(
-            f"gates.yaml: the release goes by {expected[:12]}, found {plan.gates_sha256[:12]}; roll it back"
-        )
+        found = plan.gates_sha256[:12]
+        raise ConfigError(f"gates.yaml: the release goes by {expected[:12]}, found {found}; roll it back")
     return plan
 
 
-def next_on_grid(since: str, now: float, every_s: float) -> float:
-    """Return the next moment that is a whole number of intervals after `since`: the same one, whoever asks when."""
-    start = clocks.read(since)
-    passed = max(0.0, now - start)
-    return start + (int(passed / every_s + 1e-9) + 1) * every_s
+def is_current(seen: Seen) -> bool:
+    """Tell whether Git still says what was read: a look may be seconds old, and another run have gone on or back."""
+    return look(seen.world).state == seen.state
 
 
 def is_placed(seen: Seen, environment: str, slot: Slot, release: Release) -> bool:
-    """Have a slot run a release where it does not, and tell whether it is ready."""
+    """Have a slot run a release where it does not (and Git still says so), and tell whether it is ready."""
     target = seen.world.target
     if target.deployed(environment, slot) != release.manifest:
+        if not is_current(seen):
+            return False
         target.deploy(environment, slot, seen.manifest(release))
     return target.is_ready(environment, slot)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.core.files import only_one
 from pipelines.release import machine
 from pipelines.release.state import history_path
 from tests.release.scripted import FILE
@@ -118,3 +119,16 @@ def test_an_unknown_target_is_one_line(site: Site) -> None:
     code, said, failure = run(site, "reconcile", "--target", "moon")
     assert (code, said) == (2, "")
     assert failure.splitlines()[0].startswith("error: --target 'moon': no such target")
+
+
+def test_a_rollback_while_another_command_of_this_folder_runs_is_left_to_that_one(site: Site) -> None:
+    with only_one("release", root=site.root):
+        code, said, _ = run(site, "rollback", "--why", "users complain", *TARGET)
+        assert (code, site.state().step) == (3, "idle")
+        while not site.state().weight:
+            site.release("v1.1.0", once=True)
+            site.file.change(lambda world: world.update(now=world["now"] + 5))
+        code, said, failure = run(site, "rollback", "--why", "users complain", *TARGET)
+    assert (code, site.state().step) == (0, "rollback"), failure
+    assert f"process {os.getpid()} sees it at its next look and goes back" in said.splitlines()
+    assert machine.reconcile(site.world()).result == "rolled_back"

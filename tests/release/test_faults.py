@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.core.errors import ServiceError
+from pipelines.core.errors import GateFailed, ServiceError
 from pipelines.release import clock, machine
-from tests.release.scripted import START
+from pipelines.release.manifest import Manifest
+from pipelines.release.targets import InForce, Slot
+from tests.release.scripted import START, ScriptedTarget
 from tests.release.site import Site, git
 
 
@@ -156,3 +158,87 @@ def test_a_rebuilt_cluster_with_nothing_on_its_way_gets_stable(site: Site) -> No
     world, state = site.file.read(), site.state()
     assert world["deployed"] == {"production/stable": state.stable.manifest if state.stable else ""}
     assert world["weight"] == 0.0
+
+
+def test_a_run_that_died_while_it_loaded_the_models_anew_costs_the_candidate_nothing(site: Site) -> None:
+    while site.state().weight != 0.1:
+        site.release("v1.1.0", once=True)
+        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.script(blind=[[0, 1e9]])
+    machine.reconcile(site.world(), once=True)
+    assert site.state().blind_since
+    # It died here, and took everything that ran with it; somebody goes on the next day.
+    site.file.change(lambda world: world.update(deployed={}, ready_at={}, weight=0.0, now=world["now"] + 28_800))
+    site.script(blind=[])
+    assert machine.reconcile(site.world()).result == "released"
+
+
+def test_a_candidate_that_runs_is_blind_whether_a_run_looks_or_not(site: Site) -> None:
+    while site.state().weight != 0.1:
+        site.release("v1.1.0", once=True)
+        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.script(blind=[[0, 1e9]])
+    machine.reconcile(site.world(), once=True)
+    site.file.change(lambda world: world.update(now=world["now"] + 600))
+    assert machine.reconcile(site.world()).result == "rolled_back"
+
+
+def test_a_look_that_is_older_than_a_rollback_gives_no_traffic_back(site: Site) -> None:
+    class Slow(ScriptedTarget):
+        """Somebody rolls back right before this run gives the candidate the share that its machine has lost."""
+
+        def split(self) -> InForce:
+            found = super().split()
+            if not self.file.read()["script"].get("raced"):
+                site.script(raced=True)
+                assert machine.roll_back(site.world(), "users complain").result == "rolled_back"
+            return found
+
+    while site.state().weight != 0.1:
+        site.release("v1.1.0", once=True)
+        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.script(per_second=1)
+    site.file.change(lambda world: world.update(weight=0.0, terms={}, weights=[]))
+    assert machine.reconcile(site.world(target=Slow(site.file))).result == "rolled_back"
+    assert site.file.read()["weights"] == []
+
+
+def test_an_earlier_version_that_never_gets_ready_lets_a_newer_one_begin(site: Site) -> None:
+    site.release("v1.1.0")
+    site.script(ready_s=10_000)
+    site.next("v1.2.0")
+    bounds = machine.Bounds(deadline=site.file.read()["now"] + 50)
+    outcome = machine.roll_back(site.world(), "users complain", bounds=bounds)
+    assert outcome == ("waiting", "waiting: v1.0.0 to be ready again")
+    with pytest.raises(GateFailed, match=r"^v1\.2\.0: v1\.0\.0 is on its way \(step restore\)"):
+        site.release("v1.2.0")
+    bounds = machine.Bounds(deadline=site.file.read()["now"] + 50)
+    assert machine.reconcile(site.world(), bounds=bounds).said.endswith("v1.0.0 to be ready again, or a newer release")
+    rest = "v1.1.0 still serves; a newer release may begin instead"
+    assert site.subjects()[-1] == f"Keep trying to bring v1.0.0 back: not ready within 60 s; {rest}"
+    site.script(ready_s=4)
+    assert site.release("v1.2.0").result == "released"
+    assert site.subjects()[-2].startswith("Make v1.2.0 the champion instead of v1.1.0")
+    # Nobody goes back to what a person took back.
+    assert [one.tag for one in site.state().earlier] == ["v1.0.0"]
+
+
+def test_an_earlier_version_that_gets_ready_late_is_restored_all_the_same(site: Site) -> None:
+    site.release("v1.1.0")
+    site.script(ready_s=300)
+    assert machine.roll_back(site.world(), "users complain").result == "rolled_back"
+    assert [event.action for event in site.history().events][-3:] == ["rollback", "late", "restored"]
+    assert (site.state().stable.tag, site.state().leaving) == ("v1.0.0", None)  # type: ignore[union-attr]
+
+
+def test_an_earlier_version_whose_files_are_gone_is_tried_until_they_are_back(site: Site) -> None:
+    class Gone(ScriptedTarget):
+        def deploy(self, environment: str, slot: Slot, manifest: Manifest) -> None:
+            if self.file.read()["now"] < until:
+                raise ServiceError("models/candidate: object 1 is in no cache")
+            super().deploy(environment, slot, manifest)
+
+    site.release("v1.1.0")
+    until = site.file.read()["now"] + 100
+    assert machine.roll_back(site.world(target=Gone(site.file)), "users complain").result == "rolled_back"
+    assert "not ready within 60 s (models/candidate: object 1 is in no cache)" in site.subjects()[-2]

@@ -11,7 +11,7 @@ from pipelines.release import clock, machine
 from pipelines.release.manifest import Manifest
 from pipelines.release.plan import Plan
 from pipelines.release.world import Seen
-from tests.release.scripted import ScriptedTarget, plan_of
+from tests.release.scripted import ScriptedClock, ScriptedTarget, plan_of
 from tests.release.site import Site, git
 
 
@@ -222,3 +222,36 @@ def test_the_last_three_champions_stay_restorable(site: Site) -> None:
         site.release(name)
     assert [one.tag for one in site.state().earlier] == ["v1.2.0", "v1.1.0"]
     assert site.file.read()["aliases"] == {"champion": "4", "champion-1": "3", "champion-2": "2"}
+
+
+def test_a_rollback_beside_a_running_release_is_carried_out_by_that_one(site: Site) -> None:
+    class Watched(ScriptedClock):
+        """Somebody types `make rollback` in a second terminal while the first canary stage runs."""
+
+        def wait_until(self, moment: float) -> None:
+            super().wait_until(moment)
+            if site.state().weight == 0.1:
+                world = site.world(target=Elsewhere(site.file))
+                said.append(machine.roll_back_beside(world, "users complain", "process 7"))
+
+    class Elsewhere(ScriptedTarget):
+        """Another process' view of a target whose processes are not its own."""
+
+        def weight(self) -> float:
+            return 0.0
+
+    said: list[machine.Outcome] = []
+    outcome = machine.release(site.world(clock=Watched(site.file)), "v1.1.0")
+    assert said == [("waiting", "process 7 sees it at its next look and goes back")]
+    assert (outcome.result, site.file.read()["weights"]) == ("rolled_back", [0.5, 0.1, 0.0])
+    assert site.subjects()[-2:] == [
+        "Roll back v1.1.0 at 10 %: users complain",
+        "Finish the rollback of v1.1.0: v1.0.0 serves all traffic",
+    ]
+
+
+def test_a_rollback_beside_a_command_that_has_begun_nothing_is_refused(site: Site) -> None:
+    before = site.subjects()
+    with pytest.raises(GateFailed, match=r"^process 7 has begun no release yet that could be taken back; wait, or end"):
+        machine.roll_back_beside(site.world(), "users complain", "process 7")
+    assert site.subjects() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,11 @@ def test_a_branch_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "--initial-branch", "other")
     with pytest.raises(ConfigError, match=r"^branch main: does not exist here"):
         Store(tmp_path).tip()
+
+
+def test_an_index_that_a_command_beside_this_one_has_locked_is_waited_for(lone: Site) -> None:
+    lock = lone.root / ".git/index.lock"
+    lock.touch()
+    threading.Timer(0.5, lock.unlink).start()
+    assert lone.release("v1.1.0", once=True).result == "waiting"
+    assert git(lone.root, "status", "--porcelain") == ""

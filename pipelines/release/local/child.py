@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,12 @@ from pipelines.core.errors import one_line
 
 CODE = Path(__file__).resolve().parents[3]
 """Where `scripts` and `pipelines` are imported from, whatever repository is released."""
+PASSED = re.compile(
+    "PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|TERM|LD_LIBRARY_PATH|LD_PRELOAD|VIRTUAL_ENV|"
+    "PYTHON[A-Z]*|XDG_[A-Z_]+|SSL_CERT_(FILE|DIR)|HF_(HOME|HUB_[A-Z_]+|ENDPOINT)|(OMP|MKL|OPENBLAS|NUMEXPR|KMP)_[A-Z_]+|"
+    "(TORCH|PYTORCH|TRANSFORMERS|TOKENIZERS|CUDA|NVIDIA|NCCL|ROCR|HIP)_?[A-Z_]*"
+)
+"""What a process of this machine needs of the environment; anything else may be a secret."""
 TAIL_BYTES = 16_384
 STOP_S = 3.0
 _PR_SET_PDEATHSIG = 1
@@ -31,7 +38,7 @@ class Child:
         command: Program and arguments; a leading "python" is this interpreter.
         log: Where it writes; the log begins anew.
         folder: Where it runs.
-        environment: Variables beside this process's own. None of the project's secrets are passed on.
+        environment: Variables beside those that `PASSED` lets through: keys and tokens are not among them.
     """
 
     def __init__(
@@ -39,7 +46,7 @@ class Child:
     ) -> None:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATEHOUSE_", "GITHUB_"))}
+        kept = {name: value for name, value in os.environ.items() if PASSED.fullmatch(name)}
         paths = [str(CODE), *filter(None, [kept.get("PYTHONPATH", "")])]
         words = [sys.executable if word == "python" else word for word in command[:1]] + list(command[1:])
         with log.open("wb") as stream:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class LocalGateway:
         self._root = root
         self._child: Child | None = None
         self._written: dict[str, Any] = {}
+        self._keys: dict[str, str] = {}
         self.url = self._private_url = ""
         self.split = Split(weight=0.0)
         self._gates = folder / "gates.yaml"
@@ -49,8 +51,8 @@ class LocalGateway:
         """Return the key that it made for this machine."""
         return (self.folder / KEY).read_text(encoding="utf-8").strip()
 
-    def apply(self, stable: Placed, candidate: Placed | None) -> None:
-        """Let it serve these, without dropping a request; returns when it does.
+    def apply(self, stable: Placed, candidate: Placed | None, routes: Sequence[str]) -> None:
+        """Let it serve these on some routes, without dropping a request; returns when it does.
 
         Raises:
             ServiceError: It refuses, or does not start.
@@ -59,9 +61,10 @@ class LocalGateway:
         path = self.folder / "serving.yaml"
         self._gates.parent.mkdir(parents=True, exist_ok=True)
         self._gates.write_bytes((candidate or stable).declared.file("gates.yaml"))
-        self._written = write(self.folder, stable, candidate)
-        if not self.is_alive:
-            self._start(path)
+        self._written = write(self.folder, stable, candidate, routes)
+        keys = keys_of(self._written)
+        if not self.is_alive or not keys.items() <= self._keys.items():  # a process cannot be given another variable
+            self._start(path, keys)
         elif before != self._written:
             n_before = len(self._events())
             assert self._child is not None, "it is alive"
@@ -107,12 +110,13 @@ class LocalGateway:
             self._child.stop()
         self.url = ""
 
-    def _start(self, path: Path) -> None:
+    def _start(self, path: Path, keys: dict[str, str]) -> None:
         if self._child is not None:
-            self._child.stop(at_once=True)
+            self._child.stop(at_once=not self.is_alive)
+        self._keys = keys
         command = ["python", "-m", "scripts.serve", "--root", str(self.folder.resolve()), "--port", "0"]
         command += ["--private-port", "0", "--quiet"]
-        environment = {"GATEHOUSE_GATES": str(self._gates.resolve())}
+        environment = {**keys, "GATEHOUSE_GATES": str(self._gates.resolve())}
         self._child = Child(command, self.folder / "gateway.log", self._root, environment)
         found = self._wait_for(("listening",), after=0)
         self.url = f"http://127.0.0.1:{found['port']}"
@@ -151,3 +155,15 @@ class LocalGateway:
                 said = "; ".join(self._child.last_lines(3)) or f"exit code {self._child.code}"
                 raise ServiceError(f"{otherwise}: {one_line(said, 400)} ({self._child.log})")
             time.sleep(LOOK_S)
+
+
+def keys_of(declared: Any) -> dict[str, str]:
+    """Return the variables that a serving file names, as far as they are set: the keys of upstreams and guardrails."""
+    if isinstance(declared, list):
+        return {name: value for each in declared for name, value in keys_of(each).items()}
+    found: dict[str, str] = {}
+    for name, value in declared.items() if isinstance(declared, dict) else ():
+        if name == "api_key_variable" and isinstance(value, str) and value in os.environ:
+            found[value] = os.environ[value]
+        found |= keys_of(value)
+    return found

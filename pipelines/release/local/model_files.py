@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from pipelines.core import records
@@ -38,7 +39,7 @@ def lay_out(root: Path, manifest: Manifest, name: str, folder: Path) -> Path:
             "`make release`"
         )
     place = folder / digest({each: model.digest for each, model in sorted(manifest.models.items())} | {"": name})[:16]
-    if not (place / MODELS / name).is_dir():
+    if not _is_intact(place, manifest, name):
         with replacing_folder(place) as new:
             _take(root, manifest, name, new / MODELS / name)
             card = read_json(new / MODELS / name / "model.json")
@@ -51,11 +52,28 @@ def lay_out(root: Path, manifest: Manifest, name: str, folder: Path) -> Path:
     return place
 
 
-def forget(folder: Path) -> None:
-    """Remove what was not used for the longest time."""
+def forget(folder: Path, used: Collection[Path] = ()) -> None:
+    """Remove what was not used for the longest time, and never what is used now.
+
+    Args:
+        folder: Where models are laid out.
+        used: Folders of processes that run.
+    """
     found = sorted((each for each in folder.glob("[0-9a-f]*") if each.is_dir()), key=lambda each: -each.stat().st_mtime)
     for each in found[MOST_KEPT:]:
+        if each in used:
+            continue
         shutil.rmtree(each, ignore_errors=True)
+
+
+def _is_intact(place: Path, manifest: Manifest, name: str) -> bool:
+    """Tell whether a folder holds what the manifest names; its files may be the work tree's under a second name."""
+    laid = [one for one in manifest.models if (place / MODELS / one).is_dir()]
+    return name in laid and all(
+        (path := place / MODELS / one / file).is_file() and sha256(path) == expected
+        for one in laid
+        for file, expected in manifest.models[one].files.items()
+    )
 
 
 def _take(root: Path, manifest: Manifest, name: str, target: Path) -> None:

@@ -77,7 +77,7 @@ class ModelServers:
         manifest = declared.manifest
         models = self._folder / "models"
         place = model_files.lay_out(self._root, manifest, model, models)
-        model_files.forget(models)
+        model_files.forget(models, {place, *(server.settings.place for server in self._running.values())})
         one = next(one for one in declared.answering.values() if one.model == model)
         assert isinstance(one.upstream, ProcessUpstream), "only such have a model here"
         prompt = declared.prompt(one.prompt) if one.prompt else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,16 +29,18 @@ class Placed(NamedTuple):
     urls: Mapping[str, str]
 
 
-def write(folder: Path, stable: Placed, candidate: Placed | None) -> Declared:
+def write(folder: Path, stable: Placed, candidate: Placed | None, routes: Sequence[str] = ()) -> Declared:
     """Write the gateway's files below its folder, the serving file last, and return what that says.
 
     Args:
         folder: The gateway's.
         stable: What serves.
         candidate: What is tried beside it, or None.
+        routes: Which routes it serves; by default those that a release concerns.
     """
     prompts: dict[str, bytes] = {}
-    value = generated(stable, candidate, lambda path, content: prompts.setdefault(path, content))
+    routes = routes or taking_part(stable.declared, candidate.declared if candidate else None)
+    value = generated(stable, candidate, routes, lambda path, content: prompts.setdefault(path, content))
     for path, content in prompts.items():
         with replacing(folder / path) as stream:
             stream.write(content)
@@ -47,7 +49,9 @@ def write(folder: Path, stable: Placed, candidate: Placed | None) -> Declared:
     return value
 
 
-def generated(stable: Placed, candidate: Placed | None, keep: Callable[[str, bytes], Any]) -> Declared:
+def generated(
+    stable: Placed, candidate: Placed | None, taken: Sequence[str], keep: Callable[[str, bytes], Any]
+) -> Declared:
     """Return the serving file.
 
     No route has a cache: replayed rows repeat, and each is to be asked. No route has a fallback, and no upstream is
@@ -56,6 +60,7 @@ def generated(stable: Placed, candidate: Placed | None, keep: Callable[[str, byt
     Args:
         stable: What serves.
         candidate: What is tried beside it, or None.
+        taken: Which routes it serves.
         keep: Is given the path and the bytes of each prompt file.
     """
     sides: list[tuple[Slot, Placed]] = [("stable", stable)]
@@ -65,7 +70,7 @@ def generated(stable: Placed, candidate: Placed | None, keep: Callable[[str, byt
     upstreams: Declared = {}
     prices: Declared = {}
     routes: Declared = {}
-    for name in taking_part(stable.declared, candidate.declared if candidate else None):
+    for name in taken:
         declared = stable.declared.answering[name]
         variants: Declared = {}
         for slot, placed in sides:

@@ -45,6 +45,7 @@ class LocalTarget:
     def __init__(self, root: Path, *, program: str = "") -> None:
         self._root, self._folder = root, root / FOLDER
         self._wanted: dict[tuple[str, Slot], DeclaredAt] = {}
+        self._serving: DeclaredAt | None = None
         self._servers = ModelServers(root, self._folder, program)
         self._gateways: dict[str, LocalGateway] = {}
         self._applied: dict[str, tuple[Placed, Placed | None]] = {}
@@ -62,6 +63,11 @@ class LocalTarget:
         self._wanted[environment, slot] = DeclaredAt(self._root, manifest)
         for server in self._needed(environment, slot).values():
             server.advance()
+
+    def compare_with(self, manifest: Manifest) -> None:
+        """Keep what serves users, so that staging answers and is asked on every route that differs from it."""
+        if self._serving is None or self._serving.manifest.name != manifest.name:
+            self._serving = DeclaredAt(self._root, manifest)
 
     def is_ready(self, environment: str, slot: Slot) -> bool:
         """Take a slot's processes a step further, and tell whether they and the gateway before them answer."""
@@ -88,8 +94,7 @@ class LocalTarget:
     def smoke(self, environment: str, slot: Slot) -> Smoked:
         """Ask a slot a few rows of the evaluation."""
         gateway, declared = self._gateways[environment], self._wanted[environment, slot]
-        routes = taking_part(declared, None)
-        return smoke.test(gateway.url, gateway.key, slot, declared, routes)
+        return smoke.test(gateway.url, gateway.key, slot, declared, self._routes(environment, declared, None))
 
     @property
     def doing(self) -> str:
@@ -101,9 +106,9 @@ class LocalTarget:
         return self.split().share
 
     def split(self) -> InForce:
-        """Return what the gateway splits by."""
+        """Return what the gateway splits by; one that died does so again when `is_ready` has started it anew."""
         gateway = self._gateways.get(ENVIRONMENT)
-        if gateway is None or not gateway.is_alive or gateway.split.weight == 0:
+        if gateway is None or gateway.split.weight == 0:
             return InForce(0.0)
         split = gateway.split
         return InForce(round(split.weight / 100, DIGITS + 2), split.rollout, split.stage, split.since)
@@ -183,9 +188,12 @@ class LocalTarget:
         if gateway is None:
             gateway = self._gateways[environment] = LocalGateway(self._folder / environment, self._root)
         if not gateway.is_alive or self._applied.get(environment) != (stable, candidate):
-            gateway.apply(stable, candidate)
+            routes = self._routes(environment, stable.declared, candidate.declared if candidate else None)
+            gateway.apply(stable, candidate, routes)
             self._applied[environment] = (stable, candidate)
             self._end_unneeded()
+            if environment == ENVIRONMENT and self._traffic is not None and self._traffic[1].is_flowing:
+                self._flowing(gateway).flow(on=True)  # a new process has another port
 
     def _placed(self, environment: str, slot: Slot) -> Placed | None:
         served = self._applied.get(environment, (None, None))[0 if slot == "stable" else 1]
@@ -204,9 +212,15 @@ class LocalTarget:
         """Return the servers of a slot by model, made where they are missing."""
         declared = self._wanted[environment, slot]
         stable = self._wanted.get((environment, "stable"), declared)
-        routes = taking_part(stable, self._wanted.get((environment, "candidate")))
+        routes = self._routes(environment, stable, self._wanted.get((environment, "candidate")))
         models = {declared.answering[route].model for route in routes if route in declared.answering} - {""}
         return {model: self._servers.of(declared, model) for model in sorted(models)}
+
+    def _routes(self, environment: str, stable: DeclaredAt, candidate: DeclaredAt | None) -> list[str]:
+        routes = taking_part(stable, candidate)
+        if environment == STAGING and self._serving is not None:
+            routes += [route for route in taking_part(self._serving, stable) if route not in routes]
+        return routes
 
     def _end_unneeded(self) -> None:
         needed = [(self._wanted[key], model) for key in self._wanted for model in self._needed(*key)]

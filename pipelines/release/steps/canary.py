@@ -12,7 +12,7 @@ from pipelines.release.plan import Plan, Stage
 from pipelines.release.state import Pause, Release
 from pipelines.release.steps import deploy, finalise, rollback
 from pipelines.release.targets import CountersUnavailable, InForce, Slot
-from pipelines.release.world import Change, Seen, Wait, is_placed, next_on_grid
+from pipelines.release.world import Change, Seen, Wait, is_current, is_placed
 
 REASON_CHARACTERS = 160
 
@@ -69,8 +69,10 @@ def watch(seen: Seen, plan: Plan, stage: Stage, following: int) -> Change | Wait
         return _held(seen, stage, decided.why, told)
     if (name == "unknown") != bool(seen.state.blind_since):
         return _blinded(seen, stage, why, told)
+    if name == "unknown" and _is_lost(seen, plan):
+        return _taken_up(seen, stage, told)
     _keep_up(seen, plan, stage)
-    return Wait(next_on_grid(seen.state.since, seen.now, plan.look_every_s), f"{name} at {stage.name}: {why}")
+    return Wait(clock.next_on_grid(seen.state.since, seen.now, plan.look_every_s), f"{name} at {stage.name}: {why}")
 
 
 def _measure(seen: Seen, plan: Plan, stage: Stage) -> Measured:
@@ -112,7 +114,7 @@ def _serves(seen: Seen) -> bool:
 def _situation(seen: Seen, plan: Plan, stage: Stage, name: str) -> Situation:
     state = seen.state
     return Situation(
-        0.0 if _is_renewed(seen, stage, name) else seen.elapsed_s, _blind_s(seen), plan.look_every_s,
+        0.0 if _is_renewed(seen, stage, name) else seen.elapsed_s, _blind_s(seen, plan), plan.look_every_s,
         stage.max_duration_s, plan.max_unknown_s, stage.on_insufficient or plan.on_insufficient,
         state.pause is not None, name != "advance" or seen.world.target.split()[:3] == _wanted(seen, stage)[:3],
     )  # fmt: skip
@@ -134,9 +136,20 @@ def _told_of(seen: Seen, stage: Stage) -> dict[str, Any]:
     return {**stage.as_json(), "index": seen.state.stage}
 
 
-def _blind_s(seen: Seen) -> float:
+def _blind_s(seen: Seen, plan: Plan) -> float:
+    """Return for how long nothing could be measured though a run was at it, seconds."""
     since = seen.state.blind_since
-    return max(0.0, seen.now - clock.read(since)) if since else 0.0
+    return max(0.0, seen.now - clock.read(since)) if since and not _is_lost(seen, plan) else 0.0
+
+
+def _is_lost(seen: Seen, plan: Plan) -> bool:
+    """Tell whether the target does not even have the candidate, though it was told to a look or more ago.
+
+    The run that told it is dead, and no user meets the candidate: blindness counts from when it is deployed again.
+    """
+    since, world = seen.state.blind_since, seen.world
+    is_old = bool(since) and seen.now - clock.read(since) >= plan.look_every_s
+    return is_old and world.target.deployed(world.environment, "candidate") != seen.candidate.manifest
 
 
 def _keep_up(seen: Seen, plan: Plan, stage: Stage) -> None:
@@ -146,7 +159,8 @@ def _keep_up(seen: Seen, plan: Plan, stage: Stage) -> None:
         target.set_weight(0.0)
     is_up = state.stable is not None and is_placed(seen, environment, "stable", state.stable)
     wanted = _wanted(seen, stage)
-    if is_placed(seen, environment, "candidate", seen.candidate) and is_up and target.split() != wanted:
+    is_up = is_placed(seen, environment, "candidate", seen.candidate) and is_up
+    if is_up and target.split() != wanted and is_current(seen):
         target.set_weight(wanted.share, plan.terms(wanted.rollout, wanted.stage, wanted.since))
 
 
@@ -160,6 +174,12 @@ def _blinded(seen: Seen, stage: Stage, why: str, told: dict[str, Any]) -> Change
         return Change(state, seen.event("known", f"Measure {tag} at {stage.name} again", **told), seen.told)
     state = seen.state.changed(blind_since=clock.written(seen.now))
     return Change(state, seen.event("unknown", f"Keep {tag} at {stage.name} unmeasured: {why}", **told), seen.told)
+
+
+def _taken_up(seen: Seen, stage: Stage, told: dict[str, Any]) -> Change:
+    state = seen.state.changed(blind_since=clock.written(seen.now))
+    said = f"Take {seen.candidate.tag} at {stage.name} up again: nothing of it was running"
+    return Change(state, seen.event("unknown", said, **told), seen.told)
 
 
 def _held(seen: Seen, stage: Stage, why: str, told: dict[str, Any]) -> Change:

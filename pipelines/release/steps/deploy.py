@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.release import clock
 from pipelines.release.plan import Plan, Stage
 from pipelines.release.steps import finalise, rollback
-from pipelines.release.world import NOTHING, Change, Seen, Wait, is_placed, next_on_grid
+from pipelines.release.world import NOTHING, Change, Seen, Wait, is_placed
 
 
 def run(seen: Seen) -> Change | Wait:
@@ -21,7 +21,7 @@ def run(seen: Seen) -> Change | Wait:
     if not is_ready:
         if seen.elapsed_s >= plan.ready_within_s:
             return rollback.begin(seen, f"it was not ready in {world.environment} within {plan.ready_within_s:.0f} s")
-        until = next_on_grid(seen.state.since, seen.now, plan.poll_every_s)
+        until = clock.next_on_grid(seen.state.since, seen.now, plan.poll_every_s)
         return Wait(until, f"{candidate.tag} to be ready in {world.environment}")
     if stable is None:
         return finalise.begin(seen, "it is the first release, nothing serves that it could be compared with")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pipelines.core.errors import GateFailed, one_line
+from pipelines.core.errors import ConfigError, GateFailed, GatehouseError, one_line
 from pipelines.release import clock
 from pipelines.release.history import ENDS
+from pipelines.release.plan import Plan
 from pipelines.release.registry import champions, point
-from pipelines.release.state import Held
+from pipelines.release.state import EARLIER, Held, Release, State
 from pipelines.release.steps.finalise import POLL_S
 from pipelines.release.steps.rollback import WHY_CHARACTERS, with_held
-from pipelines.release.world import Change, Seen, Wait, declared, history_of, is_placed, next_on_grid
+from pipelines.release.targets import withdraw
+from pipelines.release.world import Change, Seen, Wait, declared, history_of, is_placed, plan_at
 
 
 def begin(seen: Seen, why: str) -> Change:
@@ -35,7 +37,7 @@ def begin(seen: Seen, why: str) -> Change:
     why, now = one_line(why, WHY_CHARACTERS), clock.written(seen.now)
     held = Held(content_digest=bad.content_digest, tag=bad.tag, rollout_id=bad.rollout_id, why=why, at=now)
     state = old.changed(
-        stable=stable, earlier=old.earlier[1:], rollout_id=bad.rollout_id, attempt=attempt, step="restore",
+        stable=stable, leaving=bad, earlier=old.earlier[1:], rollout_id=bad.rollout_id, attempt=attempt, step="restore",
         weight=0.0, since=now, held=with_held(old.held, held),
     )  # fmt: skip
     event = seen.event("rollback", f"Roll back {bad.tag} to {stable.tag}: {why}", attempt=attempt, step="restore")
@@ -43,16 +45,58 @@ def begin(seen: Seen, why: str) -> Change:
 
 
 def run(seen: Seen) -> Change | Wait:
-    """Return the last commit of the way back, or when to ask again whether the old version is ready."""
+    """Return the last commit of the way back, or when to ask again whether the old version is ready.
+
+    When its time is over that is told, once; it is tried on, and from then on a newer release may begin instead.
+    """
     world, stable = seen.world, seen.state.stable
     assert stable is not None, "the step is only entered with a version to go back to"
-    if not is_placed(seen, world.environment, "stable", stable):
-        return Wait(next_on_grid(seen.state.since, seen.now, POLL_S), f"{stable.tag} to be ready again")
-    if world.target.weight() != 0.0:
-        world.target.set_weight(0.0)
-    if world.target.deployed(world.environment, "candidate"):
-        world.target.remove(world.environment, "candidate")
+    try:
+        is_ready, problem = is_placed(seen, world.environment, "stable", stable), ""
+    except GatehouseError as error:  # such as a model whose files are gone
+        is_ready, problem = False, f" ({one_line(str(error), WHY_CHARACTERS)})"
+    if not is_ready:
+        if not is_late(seen) and _waited_s(seen) >= _ready_within_s(seen, stable):
+            return _late(seen, stable, problem)
+        instead = ", or a newer release" if is_late(seen) else ""
+        until = clock.next_on_grid(seen.state.since, seen.now, POLL_S)
+        return Wait(until, f"{stable.tag} to be ready again{problem}{instead}")
+    withdraw(world.target, world.environment)
     point(world.registry, champions(seen.state))
-    state = seen.state.changed(step="idle", since=clock.written(seen.now))
+    state = seen.state.changed(step="idle", leaving=None, since=clock.written(seen.now))
     said = f"Finish the rollback of {seen.told.tag}: {stable.tag} serves all traffic"
     return Change(state, seen.event("restored", said, weight=0.0), seen.told)
+
+
+def is_late(seen: Seen) -> bool:
+    """Tell whether the way back was told to take too long."""
+    if seen.state.step != "restore" or seen.state.leaving is None:
+        return False
+    actions = [event.action for event in seen.told.of_attempt(seen.state.attempt)]
+    return "late" in actions[max((at for at, action in enumerate(actions) if action == "rollback"), default=0) :]
+
+
+def given_up(state: State) -> State:
+    """Return the state of a way back that nobody waits for any more: what was to be left serves, so it is stable."""
+    earlier = tuple(one for one in (state.stable, *state.earlier) if one is not None)
+    return state.changed(stable=state.leaving, earlier=earlier[:EARLIER], leaving=None, step="idle")
+
+
+def _late(seen: Seen, stable: Release, problem: str) -> Change:
+    still = f"{seen.told.tag} still serves; a newer release may begin instead"
+    time_s = _ready_within_s(seen, stable)
+    said = f"Keep trying to bring {stable.tag} back: not ready within {time_s:.0f} s{problem}; {still}"
+    return Change(seen.state, seen.event("late", said, weight=0.0), seen.told)
+
+
+def _waited_s(seen: Seen) -> float:
+    """Return the seconds since the way back began; nothing holds it, so no pause counts."""
+    return seen.now - clock.read(seen.state.since)
+
+
+def _ready_within_s(seen: Seen, stable: Release) -> float:
+    """Return how long a deployment may take, as the version to come back declares it."""
+    try:
+        return plan_at(seen.world, stable.commit, "").ready_within_s
+    except ConfigError:
+        return Plan.ready_within_s

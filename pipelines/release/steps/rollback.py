@@ -9,6 +9,7 @@ from pipelines.core.errors import one_line
 from pipelines.release import clock
 from pipelines.release.registry import champions, point
 from pipelines.release.state import Held
+from pipelines.release.targets import withdraw
 from pipelines.release.world import NOTHING, Change, Seen
 
 WHY_CHARACTERS = 300
@@ -48,11 +49,7 @@ def with_held(held: tuple[Held, ...], new: Held) -> tuple[Held, ...]:
 def run(seen: Seen) -> Change:
     """Return the last commit of a rollback: the candidate is gone, and no alias names it."""
     world, candidate = seen.world, seen.candidate
-    target, environment = world.target, world.environment
-    if target.weight() != 0.0:
-        target.set_weight(0.0)
-    if target.deployed(environment, "candidate"):
-        target.remove(environment, "candidate")
+    withdraw(world.target, world.environment)
     point(world.registry, champions(seen.state))
     state = seen.state.changed(candidate=None, step="idle", stage=0, since=clock.written(seen.now))
     rest = f"{state.stable.tag} serves all traffic" if state.stable else "nothing is released"

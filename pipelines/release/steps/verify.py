@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 from pipelines.core.errors import GateFailed
 from pipelines.release import clock, manifest, tags
 from pipelines.release.history import History
 from pipelines.release.state import Release, State, rollout_id
+from pipelines.release.steps import restore
 from pipelines.release.version import Version, parse_tag
-from pipelines.release.world import Change, Seen, histories, history_of, plan_at
+from pipelines.release.world import Change, Seen, declared, histories, history_of, plan_at
 
 
 def begin(seen: Seen, tag: str) -> Change | None:
@@ -25,6 +29,12 @@ def begin(seen: Seen, tag: str) -> Change | None:
         found = tags.object_of(world.root, tag, world.store.remote)
         tags.check_unmoved(tag, found, [(tag, here.tag_object)])
         return None
+    files: Mapping[str, bytes] = {}
+    if restore.is_late(seen):
+        state, serves = restore.given_up(state), state.leaving
+        seen = seen._replace(state=state)
+        assert serves is not None, "it is only late where something is left"
+        files = declared(world, world.environment, partial(seen.manifest, serves))
     if state.step != "idle":
         who = state.candidate or state.stable
         name = who.tag if who else "another release"
@@ -76,7 +86,7 @@ def begin(seen: Seen, tag: str) -> Change | None:
             "run_url": tagged.record.run_url,
         },
     )  # fmt: skip
-    return Change(after, event, history)
+    return Change(after, event, history, files)
 
 
 def _around(seen: Seen, tag: str) -> tags.Around:

@@ -123,8 +123,18 @@ def test_models_that_nobody_used_for_long_are_forgotten_first(tmp_path: Path) ->
     for age, name in enumerate("fedcba"):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (1_000_000 + age, 1_000_000 + age))
-    model_files.forget(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d"]
+    model_files.forget(tmp_path, {tmp_path / "f"})  # its process runs
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d", "f"]
+
+
+def test_a_model_that_lies_there_from_an_earlier_run_is_used_only_unaltered(fresh: Laptop, tmp_path: Path) -> None:
+    manifest, folder = manifest_of(fresh), tmp_path / "models"
+    config = model_files.lay_out(fresh.root, manifest, "candidate", folder) / "models/candidate/config.json"
+    good = config.read_bytes()
+    config.unlink()
+    config.write_text("{}")
+    model_files.lay_out(fresh.root, manifest, "candidate", folder)
+    assert config.read_bytes() == good
 
 
 def test_counts_of_a_gateway_that_is_gone_stay_beside_those_of_the_next(tmp_path: Path) -> None:
