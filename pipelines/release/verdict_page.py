@@ -1,13 +1,13 @@
 """`/v1/verdict` of the gateway: what Git's own run would decide of the rollout that is under way, for who asks by HTTP.
 
-Argo Rollouts takes a candidate back by it while no run of ours is there. Nothing is kept here but since when nothing
-can be measured.
+Argo Rollouts takes a candidate back by it while no run of ours is there. Where nothing can be measured, or nothing says
+what to judge by, the answer is a 503: who asks counts these in a row, over all replicas, and none of them can alone.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,13 +48,12 @@ class VerdictPage:
     Args:
         gates: The `gates.yaml` to judge by; of its rollouts the cluster's, where an HTTPRoute holds the weights.
         address: Of Prometheus; without it, what the asked process counted is all that there is.
-        clock: Monotonic, in seconds.
+        token: For Prometheus, where it asks for one.
     """
 
-    def __init__(self, gates: Path, address: str = "", clock: Callable[[], float] = time.monotonic) -> None:
-        self._gates, self._address, self._clock = gates, address, clock
+    def __init__(self, gates: Path, address: str = "", token: str = "") -> None:
+        self._gates, self._address, self._token = gates, address, token
         self._plan = lru_cache(maxsize=2)(lambda target, data: plan_of(target)(data))
-        self._blind_since: dict[str, float] = {}
 
     def __call__(self, query: Mapping[str, str], under_way: UnderWay) -> tuple[int, dict[str, Any]]:
         """Return status and body: `verdict` is one of five words, `reasons` say why.
@@ -64,15 +63,17 @@ class VerdictPage:
             under_way: What the gateway knows.
         """
         split = under_way.split
-        if split is None or not split.weight:
+        if split is None:
             return 404, {"error": "no rollout is under way"}
+        if not split.weight:  # no pod of the candidate is there (yet, or at the moment): nobody can be harmed
+            return 200, {"weight": 0.0, "verdict": "hold", "reasons": ["the candidate gets no traffic"]}
         about = {"rollout": split.rollout, "stage": split.stage, "weight": split.weight}
         try:
             plan = self._plan(_target(under_way.serving), self._gates.read_bytes())
             stage, index = _stage(plan, split.stage)
             found = self._judged(plan, stage, index, split, under_way.counters)
-        except (ConfigError, OSError) as error:
-            return 200, {**about, "verdict": "unknown", "reasons": [one_line(str(error))]}
+        except (ConfigError, OSError, CountersUnavailable) as error:
+            return 503, {**about, "verdict": "unknown", "reasons": [one_line(str(error))]}
         asked = query.get("stage", split.stage)
         if found["verdict"] == "advance" and asked != split.stage:
             why = f"stage {split.stage} is in force, not {one_line(asked, 60)}"
@@ -81,19 +82,12 @@ class VerdictPage:
 
     def _judged(self, plan: Plan, stage: Stage, index: int, split: Split, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return the verdict and everything that led to it, the time among it."""
-        try:
-            counters = self._asked(plan, split) if self._address else own
-        except CountersUnavailable as error:
-            name, told = "unknown", {"reasons": [str(error)]}
-            now = self._clock()
-            blind_s = now - self._blind_since.setdefault(split.rollout, now)
-        else:
-            self._blind_since.clear()
-            judged = plan.judge.judge(counters, {**stage.as_json(), "index": index, "before": {}})
-            name, told, blind_s = judged.name, judged.as_json(), 0.0
+        counters = self._asked(plan, split) if self._address else own
+        judged = plan.judge.judge(counters, {**stage.as_json(), "index": index, "before": {}})
+        name, told = judged.name, judged.as_json()
         elapsed_s = max(0.0, time.time() - split.since) if split.since else 0.0
         situation = Situation(
-            elapsed_s, blind_s, plan.look_every_s, stage.max_duration_s, plan.max_unknown_s,
+            elapsed_s, 0.0, plan.look_every_s, stage.max_duration_s, plan.max_unknown_s,
             stage.on_insufficient or plan.on_insufficient, is_paused=not split.since,
         )  # fmt: skip
         decided = decide(name, situation)
@@ -107,7 +101,8 @@ class VerdictPage:
         """Ask Prometheus for everything since the rollout can have begun; a split only says when its stage did."""
         stages = [*plan.stages, *([plan.ab_test] if plan.ab_test else [])]
         longest_s = sum(stage.max_duration_s for stage in stages) + DAY_S
-        return prometheus.counters(self._address, split.rollout, time.time() - longest_s, split.unit)
+        since = time.time() - longest_s
+        return prometheus.counters(self._address, split.rollout, since, split.unit, token=self._token)
 
 
 def _target(serving: Serving) -> Target:
