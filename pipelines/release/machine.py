@@ -17,6 +17,7 @@ from pipelines.release.history import ENDS
 from pipelines.release.registry import champions, point
 from pipelines.release.state import BEFORE_TRAFFIC
 from pipelines.release.steps import bind, canary, deploy, finalise, hold, register, restore, rollback, staging, verify
+from pipelines.release.steps.follow import follow
 from pipelines.release.store import Overtaken
 from pipelines.release.world import Change, Seen, Wait, World, is_placed, look, write
 
@@ -219,6 +220,7 @@ def _keep_idle(seen: Seen) -> bool:
     """Let target and registry be what Git says of a release that is over; tell whether stable is ready."""
     world, stable = seen.world, seen.state.stable
     assert stable is not None, "only asked where something is released"
+    follow(seen)
     is_ready = is_placed(seen, world.environment, "stable", stable)
     if world.target.weight() != 0.0:
         world.target.set_weight(0.0)
