@@ -34,7 +34,8 @@ def main() -> None:
     from pipelines.serving.server import Place, Server
 
     gates = Path(os.environ.get("GATEHOUSE_GATES") or arguments.root / "gates.yaml")
-    verdict = VerdictPage(gates, os.environ.get("GATEHOUSE_PROMETHEUS", ""))
+    address, token = (os.environ.get(f"GATEHOUSE_PROMETHEUS{rest}", "") for rest in ("", "_TOKEN"))
+    verdict = VerdictPage(gates, address, token)
 
     async def serve() -> None:
         path = arguments.config or arguments.root / "serving.yaml"

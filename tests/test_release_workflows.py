@@ -42,7 +42,8 @@ def test_a_tag_starts_nothing_that_holds_a_key() -> None:
 def test_the_workflow_that_a_tag_has_started_is_the_one_that_is_named_for_its_runs() -> None:
     assert WORKFLOW in DECLARED
     # A run is found again by its name: see pipelines/release/dispatch.py.
-    assert DECLARED[WORKFLOW]["run-name"] == "release ${{ inputs.tag || github.ref_name }}"
+    kind = "${{ inputs.dry-run && 'rehearse' || 'release' }}"  # a rehearsal is no run of a release
+    assert DECLARED[WORKFLOW]["run-name"] == f"{kind} ${{{{ inputs.tag || github.ref_name }}}}"
 
 
 def test_a_release_is_a_rehearsal_unless_it_is_asked_for_and_the_first_job_only_reads() -> None:
@@ -112,6 +113,13 @@ def looked(folder: Path) -> str:
     given = {"GITHUB_OUTPUT": str(output), "ENVIRONMENT": "production", "PATH": "/usr/bin:/bin"}
     subprocess.run(command, cwd=folder, env=given, check=True)
     return output.read_text(encoding="utf-8")
+
+
+def test_what_counts_a_rollout_is_given_the_key_of_prometheus() -> None:
+    asking = {("release.yml", "production"), ("rollback.yml", "rollback"), ("reconcile.yml", "finish")}
+    key = "${{ secrets.GATEHOUSE_PROMETHEUS_TOKEN }}"
+    given = [(name, job) for name, job, step in steps() if step.get("env", {}).get("GATEHOUSE_PROMETHEUS_TOKEN") == key]
+    assert sorted(given) == sorted(asking)
 
 
 def test_no_release_reads_or_writes_a_cache() -> None:

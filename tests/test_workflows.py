@@ -47,8 +47,8 @@ TRIGGERS: dict[str, Any] = {
     "reconcile.yml": {
         "schedule": [{"cron": "3-59/10 * * * *"}],
         "workflow_dispatch": "",
-        "repository_dispatch": {"types": ["gatehouse-rollout"]},
-        "workflow_run": {"workflows": ["release"], "types": ["completed"]},
+        "push": {"branches": ["main"], "paths": ["k8s/overlays/production/serving-patch.yaml"]},
+        "workflow_run": {"workflows": ["release", "rollback"], "types": ["completed"]},
     },
 }
 # What each job's token may do. Every workflow grants nothing by itself.

@@ -81,7 +81,19 @@ def parse(path: Path, shown: str | None = None) -> Source:
         ConfigError: The file is missing, empty, too large, not UTF-8 or not YAML; the message names the line.
     """
     name = shown or str(path)
-    text = read_text(path, most_bytes=MOST_BYTES, shown=name)
+    return parse_text(read_text(path, most_bytes=MOST_BYTES, shown=name), name)
+
+
+def parse_text(text: str, name: str) -> Source:
+    """Parse the text of a YAML file, as `parse` does.
+
+    Args:
+        text: The file's.
+        name: Of the file, in messages.
+
+    Raises:
+        ConfigError: It is empty or not YAML; the message names the line.
+    """
     if found := CONTROL.search(text):
         line = text.count("\n", 0, found.start()) + 1
         raise ConfigError(f"{name}:{line}: control character U+{ord(found.group()):04X} is not allowed; delete it")

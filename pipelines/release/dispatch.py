@@ -67,17 +67,18 @@ def go_on(api: Api, found: Standing) -> Dispatched:
     if busy := [one for one in runs if one.get("status") != "completed"]:
         return Dispatched(False, f"{tag}: waits at step {state.step}, run {int(busy[0]['id'])} is at it")
     by_hand = f"start {WORKFLOW} by hand, or roll it back"
-    if runs and (who := _rejected_by(api, int(runs[0]["id"]))):
-        return Dispatched(False, f"{tag}: {one_line(who, 60)} has rejected it at step {state.step}; {by_hand}")
     begun = next((event.at for event in reversed(found.history.events) if event.action == "begin"), "")
     again = [one for one in runs if str(one.get("created_at") or "") > begun]
+    for one in runs[: len(again) + 1]:  # and the run that began it
+        if who := _rejected_by(api, int(one["id"])):
+            return Dispatched(False, f"{tag}: {one_line(who, 60)} has rejected it at step {state.step}; {by_hand}")
     if len(again) >= MOST_AGAIN:
         return Dispatched(False, f"{tag}: {len(again)} further runs ended at step {state.step}; read them, {by_hand}")
     return dispatch(api, tag)
 
 
 def _runs(api: Api, tag: str) -> list[dict[str, Any]]:
-    """Return the runs that were started for a tag, the newest first; release.yml names them so."""
+    """Return the runs that were started for a tag, the newest first; release.yml names them so, rehearsals not."""
     path = f"/repos/{{repository}}/actions/workflows/{WORKFLOW}/runs"
     found = api.get(path, event="workflow_dispatch", per_page=LISTED)
     runs = found.get("workflow_runs") if isinstance(found, dict) else None

@@ -18,6 +18,7 @@ from pipelines.release.endings import ended, paused
 from pipelines.release.registry import champions, point
 from pipelines.release.state import BEFORE_TRAFFIC
 from pipelines.release.steps import bind, canary, deploy, finalise, hold, register, restore, rollback, staging, verify
+from pipelines.release.steps.follow import follow
 from pipelines.release.store import Overtaken
 from pipelines.release.targets import withdraw
 from pipelines.release.world import Change, Seen, Wait, World, is_placed, look, write
@@ -231,6 +232,7 @@ def _keep_idle(seen: Seen) -> bool:
     """Let target and registry be what Git says of a release that is over; tell whether stable is ready."""
     world, stable = seen.world, seen.state.stable
     assert stable is not None, "only asked where something is released"
+    follow(seen)
     is_ready = is_placed(seen, world.environment, "stable", stable)
     withdraw(world.target, world.environment)
     point(world.registry, champions(seen.state))

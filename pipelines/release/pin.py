@@ -15,7 +15,7 @@ from pipelines.core.declared import nearest
 from pipelines.core.errors import ConfigError
 from pipelines.core.files import digest, read_text, sha256, write_text
 from pipelines.core.source import parse
-from pipelines.release.kubernetes.released import NEVER, OVERLAYS, RELEASED, Held, Pins, compose
+from pipelines.release.kubernetes.released import NEVER, OVERLAYS, PATCH, RELEASED, Held, Pins, compose
 from pipelines.release.reference import Reference, parse_reference
 
 
@@ -46,8 +46,9 @@ def pin(root: Path, environment: str, gateway: str | None, models: Mapping[str, 
     image = parse_reference(gateway, "--gateway") if gateway else before.gateway
     # Only a change of images makes it another release than the one that is there.
     after = before._replace(gateway=image, models=before.models | given)
-    shown = f"serving.yaml with {overlay.relative_to(root)}/serving-patch.yaml"
-    release = compose(lambda path: read_text(root / path), overlay, after, shown)
+    shown = f"serving.yaml with {overlay.relative_to(root)}/{PATCH}"
+    patch = parse(overlay / PATCH).value if (overlay / PATCH).exists() else {}
+    release = compose(lambda path: read_text(root / path), patch, after, shown)
     shutil.rmtree(overlay / RELEASED / "prompts", ignore_errors=True)
     for path, data in release.files(environment).items():
         write_text(root / path, data.decode())

@@ -54,6 +54,10 @@ class Store:
             raise ConfigError(f"branch {self.branch}: does not exist here; commit something first")
         return found
 
+    def known(self) -> str | None:
+        """Return the branch's commit as it was read last, by whomever; nobody is asked."""
+        return git.commit_of(self.root, f"refs/{f'remotes/{self.remote}' if self.remote else 'heads'}/{self.branch}")
+
     def read(self, tip: str, path: str) -> bytes | None:
         """Return a file of a commit, or None where it has none."""
         return self.read_each(tip, path)[0]

@@ -48,10 +48,11 @@ class VerdictPage:
     Args:
         gates: The `gates.yaml` to judge by; of its rollouts the cluster's, where an HTTPRoute holds the weights.
         address: Of Prometheus; without it, what the asked process counted is all that there is.
+        token: For Prometheus, where it asks for one.
     """
 
-    def __init__(self, gates: Path, address: str = "") -> None:
-        self._gates, self._address = gates, address
+    def __init__(self, gates: Path, address: str = "", token: str = "") -> None:
+        self._gates, self._address, self._token = gates, address, token
         self._plan = lru_cache(maxsize=2)(lambda target, data: plan_of(target)(data))
 
     def __call__(self, query: Mapping[str, str], under_way: UnderWay) -> tuple[int, dict[str, Any]]:
@@ -62,8 +63,10 @@ class VerdictPage:
             under_way: What the gateway knows.
         """
         split = under_way.split
-        if split is None or not split.weight:
+        if split is None:
             return 404, {"error": "no rollout is under way"}
+        if not split.weight:  # no pod of the candidate is there (yet, or at the moment): nobody can be harmed
+            return 200, {"weight": 0.0, "verdict": "hold", "reasons": ["the candidate gets no traffic"]}
         about = {"rollout": split.rollout, "stage": split.stage, "weight": split.weight}
         try:
             plan = self._plan(_target(under_way.serving), self._gates.read_bytes())
@@ -98,7 +101,8 @@ class VerdictPage:
         """Ask Prometheus for everything since the rollout can have begun; a split only says when its stage did."""
         stages = [*plan.stages, *([plan.ab_test] if plan.ab_test else [])]
         longest_s = sum(stage.max_duration_s for stage in stages) + DAY_S
-        return prometheus.counters(self._address, split.rollout, time.time() - longest_s, split.unit)
+        since = time.time() - longest_s
+        return prometheus.counters(self._address, split.rollout, since, split.unit, token=self._token)
 
 
 def _target(serving: Serving) -> Target:

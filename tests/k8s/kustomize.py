@@ -59,7 +59,7 @@ def accumulate(folder: Path, given: list[Resource]) -> list[Resource]:
         for resource in resources:
             resource["metadata"]["name" if resource["kind"] == "Namespace" else "namespace"] = namespace
             for subject in resource.get("subjects", []):
-                if ("ServiceAccount", subject["name"]) in map(identity, resources):
+                if "namespace" not in subject and ("ServiceAccount", subject["name"]) in map(identity, resources):
                     subject["namespace"] = namespace
     return resources
 

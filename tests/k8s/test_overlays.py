@@ -24,7 +24,7 @@ ENVIRONMENTS = ("production", "staging")
 KUBERNETES = "1.35"  # the first in which image volumes need no switch
 GROUPS = ("monitoring.coreos.com/v1", "keda.sh/v1alpha1", "argoproj.io/v1alpha1", "gateway.networking.k8s.io/v1")
 RUN = ("Deployment", "Rollout")
-VERDICT = {"GATEHOUSE_GATES", "GATEHOUSE_PROMETHEUS"}
+VERDICT = {"GATEHOUSE_GATES", "GATEHOUSE_PROMETHEUS", "GATEHOUSE_PROMETHEUS_TOKEN"}
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 """Where the Kubernetes API is; nothing selects it by a label, and nothing outside is reached by this way."""
 

@@ -76,6 +76,23 @@ def test_a_reviewer_s_no_stays_one(site: Site, github: GitHub) -> None:
     assert github.dispatched == []
 
 
+def test_neither_a_later_run_nor_a_rehearsal_takes_a_no_back(site: Site, github: GitHub) -> None:
+    machine.release(site.world(), "v1.1.0", bounds=machine.Bounds(is_staging_only=True))
+    run(github, 7)
+    github.approval(7, "olivia", "rejected", "production")
+    run(github, 8, at="2099-01-01T00:00:00Z")
+    run(github, 9, at="2099-01-02T00:00:00Z", display_title="rehearse v1.1.0")
+    assert "olivia has rejected it" in went_on(site, github).said
+
+
+def test_rehearsals_are_no_further_runs_of_a_release(site: Site, github: GitHub) -> None:
+    machine.release(site.world(), "v1.1.0", once=True)
+    run(github, 7)
+    for number in (8, 9, 10):
+        run(github, number, at="2099-01-01T00:00:00Z", display_title="rehearse v1.1.0")
+    assert went_on(site, github).is_new
+
+
 def test_runs_that_fail_again_and_again_are_left_to_a_person(site: Site, github: GitHub) -> None:
     machine.release(site.world(), "v1.1.0", once=True)
     for number in (7, 8):

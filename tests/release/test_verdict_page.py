@@ -65,10 +65,13 @@ def asked(given: UnderWay, page: VerdictPage | None = None, **query: str) -> tup
     return found["verdict"], found
 
 
-def test_without_traffic_for_a_candidate_there_is_nothing_to_say() -> None:
-    for split in (None, Split(weight=0.0)):
-        status, found = VerdictPage(GATES)({}, under_way()._replace(split=split))
-        assert (status, found["error"]) == (404, "no rollout is under way")
+def test_without_a_rollout_there_is_nothing_to_say() -> None:
+    status, found = VerdictPage(GATES)({}, under_way()._replace(split=None))
+    assert (status, found["error"]) == (404, "no rollout is under way")
+
+
+def test_a_candidate_whose_only_pod_is_away_harms_nobody_and_is_waited_for() -> None:
+    assert asked(under_way(HARM)._replace(split=Split(weight=0.0)))[0] == "hold"
 
 
 def test_enough_requests_without_harm_advance_and_everything_that_led_there_is_said() -> None:
@@ -119,15 +122,16 @@ def test_in_a_cluster_its_own_rollout_counts_and_prometheus_is_asked_from_its_be
 ) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def answering(*arguments: Any) -> dict[str, Any]:
+    def answering(*arguments: Any, token: str) -> dict[str, Any]:
         calls.append(arguments)
+        assert token == "a-token"
         if len(calls) > 1:
             raise CountersUnavailable("Prometheus does not answer")
         return Tally(HARM).as_json()
 
     monkeypatch.setattr(prometheus, "counters", answering)
     route = {"http_route": {"name": "r", "namespace": "n", "stable": "s", "candidate": "c"}}
-    page, given = VerdictPage(GATES, "http://prometheus"), under_way(weights=route)
+    page, given = VerdictPage(GATES, "http://prometheus", "a-token"), under_way(weights=route)
     word, found = asked(given, page)
     assert (word, found["n_requests"], len(found["checks"])) == (
         "invalid",

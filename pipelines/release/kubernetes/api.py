@@ -175,7 +175,7 @@ class Api:
         if status == http.HTTPStatus.CONFLICT:
             raise Conflict(path)
         if status in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
-            cure = "give the account the role `release` of k8s/base/access.yaml"
+            cure = "give the account the role that docs/release-kubernetes.md says, and a token that lives"
             raise ServiceError(f"{self._shown}: {method} {path}: {status} {_message(text)}; {cure}")
         if status >= http.HTTPStatus.BAD_REQUEST:
             raise ServiceError(f"{self._shown}: {method} {path}: {status} {_message(text)}")

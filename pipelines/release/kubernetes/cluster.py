@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.core import git
 from pipelines.core.errors import ConfigError
 from pipelines.core.params import load_params
-from pipelines.core.source import parse
+from pipelines.core.source import parse, parse_text
 from pipelines.release import prometheus
 from pipelines.release.clock import SystemClock
 from pipelines.release.judge import plan_of
 from pipelines.release.kubernetes import access, smoke
 from pipelines.release.kubernetes.api import Api
 from pipelines.release.kubernetes.configuration import Version
-from pipelines.release.kubernetes.released import NEVER, Held, Pins, Release, compose
+from pipelines.release.kubernetes.released import NEVER, OVERLAYS, PATCH, Held, Pins, Release, compose
 from pipelines.release.kubernetes.target import KubernetesTarget
 from pipelines.release.manifest import Manifest
 from pipelines.release.mlflow_registry import MlflowRegistry
 from pipelines.release.pin import overlay_of, pinned
 from pipelines.release.reference import parse_reference
+from pipelines.release.store import Store
 from pipelines.release.targets import Built, Slot, Smoked
 
 ENVIRONMENT, STAGING = "production", "staging"
@@ -36,7 +38,7 @@ def build(root: Path) -> Built:
     """Return the target `kubernetes`.
 
     Raises:
-        ConfigError: An overlay or `params.yaml` is wrong, or no images are pinned that could be released.
+        ConfigError: An overlay or `params.yaml` is wrong.
     """
     versions = Versions(root)
     namespaces = {name: namespace_of(root, name) for name in (ENVIRONMENT, STAGING)}
@@ -48,20 +50,40 @@ def build(root: Path) -> Built:
     target = KubernetesTarget(api, namespaces, ENVIRONMENT, versions.release, counted, asked)
     track = load_params(root / "params.yaml").track
     registry = MlflowRegistry(root, track.model_name, track.experiment)
-    images = images_of(pinned(overlay_of(root, STAGING)))
+    images = Images(lambda: images_of(pinned(overlay_of(root, STAGING))))
     return Built(target, SystemClock(), registry, plan_of("kubernetes"), images, ENVIRONMENT, STAGING)
 
 
+class Images(Mapping[str, str]):
+    """Images that are read when they are first needed: a release needs them to begin, a way back never does.
+
+    Args:
+        read: Reads them.
+    """
+
+    def __init__(self, read: Callable[[], dict[str, str]]) -> None:
+        self._found = lru_cache(maxsize=1)(read)
+
+    def __getitem__(self, name: str) -> str:
+        return self._found()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+
 class Versions:
-    """What manifests stand for, each made once from its commit.
+    """What manifests stand for, each made once from its commit and the environment's patch as the branch has it now.
 
     Args:
         root: The repository.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._made: dict[tuple[str, str], Release] = {}
+        self._root, self._store = root, Store(root)
+        self._made: dict[tuple[str, str, bytes | None], Release] = {}
 
     def release(self, environment: str, manifest: Manifest) -> Release:
         """Return what a manifest declares and runs in an environment.
@@ -70,10 +92,12 @@ class Versions:
             ConfigError: Its images are missing or hold other models, or its files are wrong together with the
                 environment's patch.
         """
-        key = environment, manifest.name
+        path, tip = f"{OVERLAYS}/{environment}/{PATCH}", self._store.known()
+        # Not as it is checked out: a job may have waited for days, and a key that was taken away since stays away.
+        patch = self._store.read(tip, path) if tip else None
+        key = environment, manifest.name, patch
         if key not in self._made:
-            overlay = overlay_of(self._root, environment)
-            shown = f"serving.yaml of {manifest.tag} with {overlay.relative_to(self._root)}/serving-patch.yaml"
+            shown = f"serving.yaml of {manifest.tag} with {path}"
             entries = git.files_of(self._root, manifest.commit)
 
             def read(path: str) -> str:
@@ -81,7 +105,8 @@ class Versions:
                     raise ConfigError(f"{path}: commit {manifest.commit[:12]} ({manifest.tag}) has no such file")
                 return git.text_of(self._root, entries[path].oid).decode()
 
-            self._made[key] = compose(read, overlay, pins_of(manifest), shown)
+            values = parse_text(patch.decode(errors="replace"), path).value if patch else {}
+            self._made[key] = compose(read, values, pins_of(manifest), shown)
         return self._made[key]
 
 

@@ -67,7 +67,7 @@ class Gateway:
             return
         before = json.loads(notes[BEFORE])
         self._patch(before, {CANDIDATE: None, BEFORE: None})
-        self._discard(before)
+        self._discard(before)  # or when the next release settles
 
     def settle(self, manifest: str, release: Release) -> None:
         """Have the gateway run a release's own image and mount what serves it alone."""
@@ -140,7 +140,12 @@ class Gateway:
         )
 
     def _discard(self, mounted: dict[str, str]) -> None:
-        """Remove maps that a release made and nobody mounts any more, also those that a dead run left behind."""
+        """Remove maps that a release made and nobody mounts any more, also those that a dead run left behind.
+
+        Until the new pods serve, an old one may have to start again somewhere else, and needs its own.
+        """
+        if not self.is_ready():
+            return
         selector = ",".join(f"{name}={value}" for name, value in OURS.items())
         found = self._api.get(self._maps, {"labelSelector": selector}) or {}
         for name in [one["metadata"]["name"] for one in found.get("items") or []]:

@@ -21,6 +21,7 @@ from pipelines.serving.references import find
 
 OVERLAYS = Path("k8s/overlays")
 RELEASED = "released"
+PATCH = "serving-patch.yaml"
 GATEWAY = "gatehouse/gateway"
 """The name that k8s/base gives to the gateway's image."""
 NEVER = "sha256:" + "0" * 64
@@ -97,7 +98,13 @@ class Release(NamedTuple):
             "apiVersion": "kustomize.config.k8s.io/v1alpha1",
             "kind": "Component",
             # A gateway may still mount the maps of the version before, until the release has told it otherwise.
-            "generatorOptions": {"annotations": {"argocd.argoproj.io/sync-options": "Prune=false"}},
+            # Maps that are kept are none that Argo CD should call a difference.
+            "generatorOptions": {
+                "annotations": {
+                    "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+                    "argocd.argoproj.io/sync-options": "Prune=false",
+                }
+            },
             "configMapGenerator": [
                 {"name": "serving", "files": ["serving.yaml", "gates.yaml"]},
                 {"name": "prompts", "files": prompts},
@@ -122,12 +129,12 @@ class Release(NamedTuple):
         return patch
 
 
-def compose(read: Callable[[str], str], overlay: Path, pins: Pins, shown: str) -> Release:
+def compose(read: Callable[[str], str], patch: Mapping[str, Any], pins: Pins, shown: str) -> Release:
     """Make a version of the files of a commit or a work tree.
 
     Args:
         read: Returns the text of a file by its path in the repository; raises ConfigError where there is none.
-        overlay: The environment's folder; its `serving-patch.yaml` is the environment's own, not the version's.
+        patch: The environment's `serving-patch.yaml`, which is its own and not the version's.
         pins: Images.
         shown: How serving.yaml is called in messages.
 
@@ -138,10 +145,7 @@ def compose(read: Callable[[str], str], overlay: Path, pins: Pins, shown: str) -
         root = Path(name)
         (root / "gates.yaml").write_text(read("gates.yaml"), encoding="utf-8")
         (root / "serving.yaml").write_text(read("serving.yaml"), encoding="utf-8")
-        patch = overlay / "serving-patch.yaml"
-        declared: dict[str, Any] = merge(
-            parse(root / "serving.yaml", "serving.yaml").value, parse(patch).value if patch.exists() else {}
-        )
+        declared: dict[str, Any] = merge(parse(root / "serving.yaml", "serving.yaml").value, patch)
         for upstream in (declared.get("upstreams") or {}).values():
             if (
                 isinstance(upstream, dict)

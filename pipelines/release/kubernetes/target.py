@@ -18,6 +18,7 @@ from pipelines.release.kubernetes.configuration import Version
 from pipelines.release.kubernetes.gateway import Gateway
 from pipelines.release.kubernetes.released import Release
 from pipelines.release.kubernetes.rollout import READY_STEP, ZERO_STEP, Rolled
+from pipelines.release.kubernetes.slots import PARTLY, running
 from pipelines.release.manifest import Manifest
 from pipelines.release.targets import NO_TERMS, InForce, Slot, Smoked
 
@@ -26,8 +27,6 @@ PATIENCE_S = 20.0
 LOOK_S = 5.0
 """How long it is waited for to give more traffic: its pods may take minutes, and the next look comes anyway."""
 NAP_S = 0.5
-PARTLY = "incomplete"
-"""What a slot runs of which only a part is there: no manifest, and yet something to complete or to remove."""
 
 
 class KubernetesTarget:
@@ -59,24 +58,11 @@ class KubernetesTarget:
         self._release_of, self._counted, self._asked, self._nap = release_of, counted, asked, nap
 
     def deployed(self, environment: str, slot: Slot) -> str:
-        """Return the SHA-256 of the manifest that a slot runs (or is about to run); empty where it runs nothing.
-
-        The same release on changed infrastructure is not deployed as stable before Argo Rollouts has promoted it; and
-        what is being made stable is no candidate.
-        """
+        """Return the SHA-256 of the manifest that a slot runs (or is about to run); empty where it runs nothing."""
         rolled = self._rolled(environment)
         if rolled is None:
             return ""
-        stable, declared = rolled.stable_manifest, rolled.declared_manifest
-        if rolled.stable_set is None:
-            return declared if slot == "stable" else ""
-        known = self._gateway(environment).manifests()
-        if slot == "candidate":
-            placed = "" if declared in (stable, rolled.wanted) else declared
-            is_partly = placed != known.candidate and known.candidate not in (stable, rolled.wanted)
-            return PARTLY if is_partly else placed
-        is_promoting = declared == stable and rolled.is_observed and not rolled.is_settled
-        return "" if is_promoting or known.stable != stable else stable
+        return running(rolled, slot, self._gateway(environment).manifests())
 
     def deploy(self, environment: str, slot: Slot, manifest: Manifest) -> None:
         """Have a slot run what a manifest names; returns before it is ready.

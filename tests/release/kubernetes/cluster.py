@@ -45,6 +45,7 @@ class Cluster:
         self.errors = 0
         self.log: list[str] = []
         self.meddle: Callable[[str, str], None] = lambda method, path: None
+        self.refuses: Callable[[str, str], bool] = lambda method, path: False
         self._version = 0
         self._namespace = ""
         self._lock = threading.RLock()
@@ -111,6 +112,8 @@ class Cluster:
         self.go_on()
         with self._lock:
             self.log.append(f"{method} {parts.path}")
+            if self.refuses(method, parts.path):
+                return 403, _status(403, "Forbidden")
             if parts.path.endswith("/replicasets"):
                 root = parts.path.split("/namespaces/")[1].split("/")[0]
                 assert parse_qs(parts.query) == {"labelSelector": ["app.kubernetes.io/name=vllm"]}

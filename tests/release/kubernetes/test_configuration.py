@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.core.errors import ConfigError
 from pipelines.core.gates import Gates
-from pipelines.release.kubernetes import smoke
+from pipelines.release.kubernetes import cluster, smoke
 from pipelines.release.kubernetes.cluster import HOLDS, MODEL, images_of, pins_of
 from pipelines.release.kubernetes.configuration import Version, alone, beside, map_name
 from pipelines.release.kubernetes.released import Held, Pins
@@ -191,3 +191,9 @@ def test_overlays_name_their_namespaces(tmp_path: Path) -> None:
     (overlay / "kustomization.yaml").write_text("resources: []\n")
     with pytest.raises(ConfigError, match=r"^k8s/overlays/production/kustomization\.yaml: namespace: is missing"):
         namespace_of(tmp_path, "production")
+
+
+def test_a_way_back_needs_no_pin_of_staging() -> None:
+    built = cluster.build(ROOT)  # where nothing was ever pinned
+    with pytest.raises(ConfigError, match="no images are pinned"):
+        dict(built.images)

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipelines.release import machine
 from pipelines.release.kubernetes.access import Access
 from pipelines.release.kubernetes.api import Api
+from pipelines.release.targets import Smoked
 from pipelines.release.world import look
+from tests.k8s.kustomize import build
 from tests.release.kubernetes.cluster import TOKEN, Cluster
-from tests.release.kubernetes.place import Place
+from tests.release.kubernetes.place import ROOT, Place
+from tests.release.site import git
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +263,72 @@ def test_changed_infrastructure_of_the_same_release_is_promoted_by_reconcile(pla
     machine.reconcile(place.world())
     machine.reconcile(place.world())
     assert target.deployed("production", "stable") == place.site.state().stable.manifest
+
+
+PATCHED = "k8s/overlays/production/serving-patch.yaml"
+
+
+def with_key(name: str) -> str:
+    found = yaml.safe_load((ROOT / PATCHED).read_text())
+    return yaml.safe_dump({**found, "keys": [{"name": name, "project": "support-desk", "sha256": "1" * 64}]})
+
+
+def test_a_key_that_was_taken_away_is_away_at_the_next_reconcile_without_a_release(place: Place) -> None:
+    place.site.commit({PATCHED: with_key("new")}, "Take the old key away")
+    place.sync()
+    assert [key["name"] for key in place.served()[0]["keys"]] == ["support-desk"], "Argo CD leaves it to the release"
+    assert machine.reconcile(place.world()).result == "nothing"
+    assert [key["name"] for key in place.served()[0]["keys"]] == ["new"]
+    path = "k8s/overlays/production/released/serving.yaml"
+    assert yaml.safe_load(git(place.site.root, "show", f"main:{path}"))["keys"][0]["name"] == "new"
+    said = "Declare v1.0.0 in production with what has changed around it"
+    assert place.site.subjects()[-1] == said
+    machine.reconcile(place.world())
+    assert place.site.subjects().count(said) == 1
+
+
+def test_a_job_that_has_waited_declares_what_the_branch_says_by_then_not_its_checkout(place: Place) -> None:
+    (place.site.root / PATCHED).write_text(with_key("old"))
+    place.site.script(errors=0.0)
+    assert place.release("v1.1.0").result == "released"
+    assert [key["name"] for key in place.served()[0]["keys"]] == ["support-desk"]
+
+
+def test_a_release_that_fails_in_staging_ends_there_with_an_account_that_only_reads_production(place: Place) -> None:
+    (role,) = [one for one in build(ROOT / "k8s/overlays/production")
+               if one["kind"] == "Role" and one["metadata"]["name"] == "release-reads"]  # fmt: skip
+    readable = {
+        f"/{kind}/{name}".rstrip("/")
+        for rule in role["rules"]
+        for kind in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+    def refuses(method: str, path: str) -> bool:
+        return "/gatehouse-production/" in path and not (method == "GET" and path.endswith(tuple(readable)))
+
+    place.cluster.refuses = refuses
+    target = place.target(asked=lambda environment, slot, version: Smoked(False, "0 of 2 answered"))
+    outcome = machine.release(
+        replace(place.world(), target=target), "v1.1.0", bounds=machine.Bounds(is_staging_only=True)
+    )
+    assert outcome.result == "rolled_back"
+    assert place.site.state().held[0].why == "smoke tests failed in staging: 0 of 2 answered"
+
+
+def test_what_an_old_pod_of_the_gateway_mounts_stays_until_the_new_ones_serve(testing: Place) -> None:
+    mounted = testing.get("Deployment", "gateway")["spec"]["template"]["spec"]["volumes"]
+    names = [one["configMap"]["name"] for one in mounted if "configMap" in one]
+    testing.cluster.stuck.add("gatehouse-production")
+    assert machine.roll_back(testing.world(), "customers complain").result == "rolled_back"
+    for name in names:
+        testing.get("ConfigMap", name)
+    testing.cluster.stuck.clear()
+    seen = look(testing.world())
+    assert seen.state.stable is not None
+    testing.target().deploy("production", "stable", seen.manifest(seen.state.stable))  # as the next release does
+    left = [path for path in testing.cluster.held if path.endswith(tuple(names))]
+    assert not left
 
 
 def test_others_who_change_the_same_resource_are_taken_in(place: Place) -> None:
