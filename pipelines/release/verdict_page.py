@@ -64,7 +64,8 @@ class VerdictPage:
         """
         split = under_way.split
         if split is None:
-            return 404, {"error": "no rollout is under way"}
+            about = {"message": "no release is under way: verdicts come with one", "code": "no_release"}
+            return 404, {"error": {**about, "type": "not_found_error", "param": None}}
         if not split.weight:  # no pod of the candidate is there (yet, or at the moment): nobody can be harmed
             return 200, {"weight": 0.0, "verdict": "hold", "reasons": ["the candidate gets no traffic"]}
         about = {"rollout": split.rollout, "stage": split.stage, "weight": split.weight}

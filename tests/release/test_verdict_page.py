@@ -67,7 +67,7 @@ def asked(given: UnderWay, page: VerdictPage | None = None, **query: str) -> tup
 
 def test_without_a_rollout_there_is_nothing_to_say() -> None:
     status, found = VerdictPage(GATES)({}, under_way()._replace(split=None))
-    assert (status, found["error"]) == (404, "no rollout is under way")
+    assert (status, found["error"]["code"]) == (404, "no_release")
 
 
 def test_a_candidate_whose_only_pod_is_away_harms_nobody_and_is_waited_for() -> None:

@@ -44,7 +44,7 @@ LOOSENED = [
     (f"{CLUSTER}/alpha", 0.01, "canary.kubernetes: alpha lowered from 0.05 to 0.01"),
     (f"{CLUSTER}/sample_ratio_alpha", 0.001, "sample_ratio_alpha lowered from 0.01 to 0.001"),
     (f"{CLUSTER}/max_requests_per_user", 500, "max_requests_per_user raised from 1 to 500"),
-    (f"{CLUSTER}/max_unknown_s", 3000, "max_unknown_s raised from 300 to 3000"),
+    (f"{CLUSTER}/max_unknown_s", 3000, "max_unknown_s raised from 1500 to 3000"),
     (f"{CLUSTER}/look_every_s", 1000, "look_every_s raised from 30 to 1000"),
     (f"{CLUSTER}/on_insufficient", "hold", "canary.kubernetes: on_insufficient: hold instead of rollback"),
     (f"{CLUSTER}/gates/error_rate", None, "canary.kubernetes.gates.error_rate: removed"),
