@@ -58,23 +58,14 @@ def _labels(tally: Tally, stage: str, weight: float, variant: str, process: str)
 
 
 def _render_counts(series: list[Series], out: Exposition) -> None:
-    name = f"{PREFIX}requests_total"
-    out.family(name, "counter", "Requests of a rollout whose outcome is known.")
-    for labels, arm in series:
-        out.sample(name, labels, arm.requests)
+    _render_count("requests", "Requests of a rollout whose outcome is known.", series, out)
     name = f"{PREFIX}events_total"
     out.family(name, "counter", "Those that failed, were refused, cut off, ill-formed or called wrong.")
     for labels, arm in series:
         for event in EVENTS:
             out.sample(name, {**labels, "event": event}, getattr(arm, event))
-    name = f"{PREFIX}departures_total"
-    out.family(name, "counter", "Further requests, whose client left before their outcome was known.")
-    for labels, arm in series:
-        out.sample(name, labels, arm.departures)
-    name = f"{PREFIX}users_total"
-    out.family(name, "counter", "Users of a rollout, counted at their first request of a stage and weight.")
-    for labels, arm in series:
-        out.sample(name, labels, arm.users)
+    _render_count("departures", "Further requests, whose client left before their outcome was known.", series, out)
+    _render_count("users", "Users of a rollout, counted at their first request of a stage and weight.", series, out)
     name = f"{PREFIX}ratings_total"
     out.family(name, "counter", "Ratings that were given, 0 to 1.")
     for labels, arm in series:
@@ -85,6 +76,13 @@ def _render_counts(series: list[Series], out: Exposition) -> None:
     for labels, arm in series:
         for rating, count in arm.withdrawn.items():
             out.sample(name, {**labels, "rating": f"{rating:g}"}, count)
+
+
+def _render_count(count: str, text: str, series: list[Series], out: Exposition) -> None:
+    name = f"{PREFIX}{count}_total"
+    out.family(name, "counter", text)
+    for labels, arm in series:
+        out.sample(name, labels, getattr(arm, count))
 
 
 def _render_distributions(series: list[Series], out: Exposition) -> None:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
+from pipelines.core.rollout import Outcome
 from pipelines.serving.epochs import Side
 
-METRICS = (
-    "error_rate",
-    "schema_failure_rate",
-    "refusal_rate",
-    "truncation_rate",
-    "rating",
-    "latency_ms",
-    "ttft_ms",
-    "cost_usd",
-)
+METRICS = get_args(Outcome)
 RATING = METRICS.index("rating")
 MOST_OPEN = 100_000
 """Windows at once, about 70 MB. Who comes while so many are open takes no part, whatever their side."""
