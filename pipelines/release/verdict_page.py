@@ -68,7 +68,7 @@ class VerdictPage:
             return 404, {"error": {**about, "type": "not_found_error", "param": None}}
         if not split.weight:  # no pod of the candidate is there (yet, or at the moment): nobody can be harmed
             return 200, {"weight": 0.0, "verdict": "hold", "reasons": ["the candidate gets no traffic"]}
-        about = {"rollout": split.rollout, "stage": split.stage, "weight": split.weight}
+        about: dict[str, Any] = {"rollout": split.rollout, "stage": split.stage, "weight": split.weight}
         try:
             plan = self._plan(_target(under_way.serving), self._gates.read_bytes())
             stage, index = _stage(plan, split.stage)
