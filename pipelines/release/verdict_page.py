@@ -68,18 +68,18 @@ class VerdictPage:
             return 404, {"error": {**about, "type": "not_found_error", "param": None}}
         if not split.weight:  # no pod of the candidate is there (yet, or at the moment): nobody can be harmed
             return 200, {"weight": 0.0, "verdict": "hold", "reasons": ["the candidate gets no traffic"]}
-        about: dict[str, Any] = {"rollout": split.rollout, "stage": split.stage, "weight": split.weight}
+        now: dict[str, Any] = {"rollout": split.rollout, "stage": split.stage, "weight": split.weight}
         try:
             plan = self._plan(_target(under_way.serving), self._gates.read_bytes())
             stage, index = _stage(plan, split.stage)
             found = self._judged(plan, stage, index, split, under_way.counters)
         except (ConfigError, OSError, CountersUnavailable) as error:
-            return 503, {**about, "verdict": "unknown", "reasons": [one_line(str(error))]}
+            return 503, {**now, "verdict": "unknown", "reasons": [one_line(str(error))]}
         asked = query.get("stage", split.stage)
         if found["verdict"] == "advance" and asked != split.stage:
             why = f"stage {split.stage} is in force, not {one_line(asked, 60)}"
             found = {**found, "verdict": "hold", "reasons": [why, *found["reasons"]]}
-        return 200, {**about, "gates_sha256": plan.gates_sha256, **found}
+        return 200, {**now, "gates_sha256": plan.gates_sha256, **found}
 
     def _judged(self, plan: Plan, stage: Stage, index: int, split: Split, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return the verdict and everything that led to it, the time among it."""
