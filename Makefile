@@ -23,9 +23,9 @@ serve: .venv/ready ## Every model behind one OpenAI-compatible address, as servi
 release: .venv/ready ## The candidate to its users on this machine, with real requests (FAULT=latency|errors|quality|crash)
 	$(bin)/python -m scripts.ship --fault "$${FAULT:-none}"
 
-rollback: .venv/ready ## Take back what is on its way, or the last release (WHY="the reason")
+rollback: .venv/ready ## Take back what is on its way, or the last release (WHY="the reason" [TAG=v1.2.0])
 	test -n "$$WHY" || { echo 'error: the reason is missing; say it: make rollback WHY="users complain"'; exit 2; }
-	$(bin)/python -m scripts.rollback --target local --remote none --why "$$WHY"
+	$(bin)/python -m scripts.rollback --target local --remote none --tag "$${TAG:-}" --why "$$WHY"
 
 test: .venv/ready lint ## Every test and lint
 	$(bin)/python -m pytest --numprocesses 2 --dist loadfile

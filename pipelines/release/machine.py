@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from pipelines.core.errors import GateFailed, ServiceError
+from pipelines.core.errors import GateFailed, ServiceError, one_line
 from pipelines.release import showing
 from pipelines.release.endings import Outcome as Outcome
 from pipelines.release.endings import ended, paused
@@ -104,24 +104,28 @@ def reconcile(world: World, *, once: bool = False, bounds: Bounds = ALL_THE_WAY)
     return Outcome("nothing", f"nothing is on its way; {seen.state.stable.tag} {rest}")
 
 
-def roll_back(world: World, why: str, *, once: bool = False, bounds: Bounds = ALL_THE_WAY) -> Outcome:
+def roll_back(world: World, why: str, tag: str = "", *, once: bool = False, bounds: Bounds = ALL_THE_WAY) -> Outcome:
     """Take back what is on its way, or else the last release, and say why; arguments as for `release`.
 
+    After a rollback only a `tag` takes what serves back as well: whoever saw a bad candidate and was a moment later
+    than the gates shall not hit the version that everybody was sent back to.
+
     Raises:
-        GateFailed: There is nothing to take back, or it was taken back already.
+        GateFailed: There is nothing to take back, it was taken back already, or it is not `tag`.
         ServiceError: Something outside failed; the same command goes on.
     """
-    _apply(world, lambda seen: _way_back(seen, why))
+    _apply(world, lambda seen: _way_back(seen, why, tag))
     return _run(world, bounds._replace(once=once or bounds.once))
 
 
-def roll_back_beside(world: World, why: str, owner: str) -> Outcome:
+def roll_back_beside(world: World, why: str, owner: str, tag: str = "") -> Outcome:
     """Commit that what is on its way goes back, and leave it to the command that owns its processes to do so.
 
     Args:
         world: Everything outside.
         why: The reason, for people.
         owner: That command, which sees the commit at its next look.
+        tag: What is meant, where it must be nothing else.
 
     Raises:
         GateFailed: Nothing is on its way yet, so that command would not see it.
@@ -131,7 +135,7 @@ def roll_back_beside(world: World, why: str, owner: str) -> Outcome:
     def begin(seen: Seen) -> Change | None:
         if seen.state.step == "idle":
             raise GateFailed(f"{owner} has begun no release yet that could be taken back; wait, or end it with Ctrl-C")
-        return _way_back(seen, why)
+        return _way_back(seen, why, tag)
 
     _apply(world, begin)
     return Outcome("waiting", f"{owner} sees it at its next look and goes back")
@@ -190,11 +194,18 @@ def _run(world: World, bounds: Bounds) -> Outcome:
             world.clock.wait_until(found.until)
 
 
-def _way_back(seen: Seen, why: str) -> Change | None:
+def _way_back(seen: Seen, why: str, tag: str) -> Change | None:
+    state = seen.state
+    going = (state.candidate or state.leaving) if state.step != "idle" else state.stable
+    if tag and (going is None or going.tag != tag):
+        where = "serves" if state.step == "idle" else "is on its way"
+        raise GateFailed(
+            f"{one_line(tag, 60)} cannot be taken back: {f'{going.tag} {where}' if going else 'nothing is released'}"
+        )
     if seen.state.step in ("rollback", "restore"):
         return None
     if seen.state.step in ("idle", "finalise"):  # what is being made champion is released already
-        return restore.begin(seen._replace(state=seen.state.changed(candidate=None)), why)
+        return restore.begin(seen._replace(state=state.changed(candidate=None)), why, is_named=bool(tag))
     return rollback.begin(seen, why, f"{seen.state.weight * 100:g} %" if seen.state.weight else "")
 
 

@@ -180,6 +180,38 @@ def test_a_person_takes_the_last_release_back_once(site: Site) -> None:
     assert site.release("v1.2.0").result == "released"
 
 
+def test_after_a_rollback_only_a_named_version_is_taken_back_as_well(site: Site) -> None:
+    site.release("v1.1.0")
+    site.next("v1.2.0")
+    site.script(errors=0.3)
+    assert site.release("v1.2.0").result == "rolled_back"
+    with pytest.raises(
+        GateFailed, match=r"^v1\.2\.0 was rolled back already, .*, or name v1\.1\.0 to take it back as well"
+    ):
+        machine.roll_back(site.world(), "users complain")
+    with pytest.raises(GateFailed, match=r"^v1\.2\.0 cannot be taken back: v1\.1\.0 serves$"):
+        machine.roll_back(site.world(), "users complain", "v1.2.0")
+    assert machine.roll_back(site.world(), "users complain", "v1.1.0").result == "rolled_back"
+    state = site.state()
+    assert (state.stable and state.stable.tag, {held.tag for held in state.held}) == ("v1.0.0", {"v1.1.0", "v1.2.0"})
+    assert site.subjects()[-2:] == [
+        "Roll back v1.1.0 to v1.0.0: users complain",
+        "Finish the rollback of v1.1.0: v1.0.0 serves all traffic",
+    ]
+    with pytest.raises(GateFailed, match=r"release a new version$"):
+        machine.roll_back(site.world(), "again")
+
+
+def test_a_rollback_of_another_version_than_the_one_on_its_way_is_refused(site: Site) -> None:
+    while not site.state().weight:
+        site.release("v1.1.0", once=True)
+        site.file.change(lambda world: world.update(now=world["now"] + 5))
+    with pytest.raises(GateFailed, match=r"^v1\.0\.0 cannot be taken back: v1\.1\.0 is on its way$"):
+        machine.roll_back(site.world(), "users complain", "v1.0.0")
+    assert machine.roll_back(site.world(), "users complain", "v1.1.0").result == "rolled_back"
+    assert site.subjects()[-2] == "Roll back v1.1.0 at 50 %: users complain"
+
+
 def test_the_first_release_has_nothing_to_go_back_to(built_with_remote: Site, site: Site) -> None:
     with pytest.raises(GateFailed, match=r"^v1\.0\.0 is the first release"):
         machine.roll_back(site.world(), "why not")

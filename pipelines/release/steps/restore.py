@@ -14,18 +14,24 @@ from pipelines.release.targets import withdraw
 from pipelines.release.world import Change, Seen, Wait, declared, history_of, is_placed, plan_at
 
 
-def begin(seen: Seen, why: str) -> Change:
+def begin(seen: Seen, why: str, *, is_named: bool = False) -> Change:
     """Return the commit that makes the version before stable again.
+
+    Args:
+        seen: What was read.
+        why: The reason, for people.
+        is_named: They named the version that serves, so it is meant even after a rollback.
 
     Raises:
         GateFailed: The last thing that happened was a rollback, or there is nothing to go back to.
     """
     old, last = seen.state, seen.history.last_action if seen.history else ""
-    if last in ENDS and last != "released":
+    if last in ENDS and last != "released" and not is_named:
         gone = seen.told.tag
         rest = f"{old.stable.tag} serves all traffic" if old.stable else "nothing is released"
+        also = f", or name {old.stable.tag} to take it back as well (--tag)" if old.stable and old.earlier else ""
         raise GateFailed(
-            f"{gone} was rolled back already, and {rest}; a rollback is not rolled back, release a new version"
+            f"{gone} was rolled back already, and {rest}; a rollback is not rolled back: release a new version{also}"
         )
     if old.stable is None:
         raise GateFailed("nothing is released, so nothing can be rolled back")
