@@ -41,7 +41,7 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True)
 class RolloutJudge:
-    """Judges what was counted; the same for every target, and with the standard library and NumPy alone.
+    """Judges what was counted; the same for every target, and with the standard library alone.
 
     Attributes:
         rollout: Canary stages, gates and levels.
