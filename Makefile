@@ -28,7 +28,7 @@ rollback: .venv/ready ## Take back what is on its way, or the last release (WHY=
 	$(bin)/python -m scripts.rollback --target local --remote none --tag "$${TAG:-}" --why "$$WHY"
 
 test: .venv/ready lint ## Every test and lint
-	$(bin)/python -m pytest --numprocesses 2 --dist loadfile
+	$(bin)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder # the workflows first, they take longest
 
 lint: .venv/ready ## Style, types, import directions and the declared files
 	$(bin)/ruff check .

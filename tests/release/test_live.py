@@ -18,7 +18,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     found = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((found.columns, 40)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda fallback=(): os.terminal_size((found.columns, 40)))
     return found
 
 

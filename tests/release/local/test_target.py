@@ -56,9 +56,11 @@ def test_a_good_release_goes_up_the_ladder_though_it_is_killed_on_the_way(laptop
     children = psutil.Process(killed.pid).children(recursive=True)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    psutil.wait_procs(children, timeout=20)
     assert len(children) >= 3  # two models and a gateway at least
-    assert of_folder(laptop.root) == []  # nothing outlives the command
+    ends = time.monotonic() + 20
+    while of_folder(laptop.root) and time.monotonic() < ends:  # also a Git command that had just begun
+        time.sleep(0.1)
+    assert of_folder(laptop.root) == []  # nothing outlives the command for long
     assert state(laptop)["candidate"]["tag"] == "v0.1.1"
 
     code, said = laptop.run("ship", "--fault", "none")
