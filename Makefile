@@ -25,7 +25,7 @@ release: .venv/ready ## The candidate to its users on this machine, with real re
 
 rollback: .venv/ready ## Take back what is on its way, or the last release (WHY="the reason" [TAG=v1.2.0])
 	test -n "$$WHY" || { echo 'error: the reason is missing; say it: make rollback WHY="users complain"'; exit 2; }
-	$(bin)/python -m scripts.rollback --target local --remote none --tag "$${TAG:-}" --why "$$WHY"
+	$(bin)/python -m scripts.rollback --target local --remote none --tag="$${TAG:-}" --why="$$WHY"
 
 test: .venv/ready lint ## Every test and lint
 	$(bin)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder # the workflows first, they take longest
@@ -60,7 +60,7 @@ lock: .venv/ready ## Resolve the dependencies anew
 	cat locks/embedding.txt >> locks/judging.txt
 	$(bin)/uv pip compile $(compile) --group gateway --constraints locks/cpu.txt -o locks/gateway.txt
 
-clean: ## Remove everything that `make run` made, except the environment and the caches
+clean: ## Remove what was computed, and .gatehouse: the gateway's key and ledger, counts of releases
 	rm -rf evaluation models data/prepared data/validation checkpoints .gatehouse
 
 # pip installs uv, uv installs the rest, both by hash. Where no CPU build of torch is offered, the CUDA lock serves.

@@ -12,7 +12,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.rollback", description=__doc__)
     parser.add_argument("--why", required=True, help="the reason, one sentence; it becomes the commit's")
     parser.add_argument(
-        "--tag", default="", help="what you mean, such as v1.2.0; needed only where something else was just taken back"
+        "--tag",
+        default="",
+        help="a version: nothing else is taken back; needed for what serves after something else was taken back",
     )
     parser.add_argument(
         "--target", default="local", help="where it runs: local, kubernetes, or package.module:function"
@@ -31,9 +33,9 @@ def main() -> int:
     bounds = commands.bounds(world, arguments.minutes, since="traffic")
     try:
         with only_one("release"):
-            outcome = machine.roll_back(world, arguments.why, arguments.tag, bounds=bounds)
+            outcome = machine.roll_back(world, arguments.why, arguments.tag.strip(), bounds=bounds)
     except Occupied as error:
-        outcome = machine.roll_back_beside(world, arguments.why, error.holder, arguments.tag)
+        outcome = machine.roll_back_beside(world, arguments.why, error.holder, arguments.tag.strip())
     code = afterwards.finish(world, outcome)
     return 0 if outcome.result == "rolled_back" else code
 

@@ -42,7 +42,7 @@ TRIGGERS: dict[str, Any] = {
     },
     "nightly.yml": {"schedule": [{"cron": "17 2 * * *"}], "workflow_dispatch": ""},
     "release.yml": {"push": {"tags": ["v[0-9]+.[0-9]+.[0-9]+"]}, "workflow_dispatch": ["tag", "dry-run"]},
-    "rollback.yml": {"workflow_dispatch": ["why"]},
+    "rollback.yml": {"workflow_dispatch": ["why", "tag"]},
     "hold.yml": {"workflow_dispatch": ["why", "release"]},
     "reconcile.yml": {
         "schedule": [{"cron": "3-59/10 * * * *"}],

@@ -27,6 +27,7 @@ class Words(NamedTuple):
     roll_back: str
     let_go: str
     go_on: str
+    reconcile: str
 
 
 def finish(world: World, outcome: Outcome) -> int:
@@ -59,7 +60,9 @@ def what_next(seen: Seen, outcome: Outcome) -> str:
         before = state.earlier[0].tag if state.earlier else ""
         if not before:
             return f"next: change a prompt, data or a parameter, decide, and {words.release} runs the whole ladder"
-        return f"next: {words.compare.format(one_line(before, 60), tag)}; {words.roll_back} takes it back"
+        now = one_line(state.stable.tag, 60)
+        back = f"; {words.roll_back} takes it back" if tag == now else ""
+        return f"next: {words.compare.format(one_line(before, 60), now)}{back}"
     if outcome.result == "rolled_back" and history:
         why = history_path(seen.world.environment, history.rollout_id)
         return f"next: {why} holds the evidence; release a changed version, or let this one: {words.let_go.format(tag)}"
@@ -68,11 +71,11 @@ def what_next(seen: Seen, outcome: Outcome) -> str:
     if outcome.result == "staged":
         return f"next: the same command without --until staging goes on to {seen.world.environment}"
     if outcome.result == "waiting":
-        return "next: the same command again goes on from here, and so does python -m scripts.reconcile"
+        return f"next: the same command again goes on from here, and so does {words.reconcile}"
     if state.pause:
         return f"next: {words.go_on} lets {state.candidate.tag if state.candidate else 'releases'} go on"
     if state.step != "idle":
-        return "next: python -m scripts.reconcile goes on from here"
+        return f"next: {words.reconcile} goes on from here"
     return f"next: {words.release} releases what main has decided about"
 
 
@@ -86,6 +89,7 @@ def words_of(world: World) -> Words:
         compare=f"python -m scripts.compare {{}} {{}}{remote} shows what changed",
         roll_back="make rollback WHY=..." if name == "local" else f"python -m scripts.rollback{where} --why ...",
         let_go=f"python -m scripts.hold{where} --release={{}} --why ...",
+        reconcile=f"python -m scripts.reconcile{where}",
         go_on=f"python -m scripts.hold{where} --release --why ...",
     )
 

@@ -11,13 +11,25 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from pipelines.core.errors import GateFailed, ServiceError, one_line
+from pipelines.core.errors import GateFailed, ServiceError
 from pipelines.release import showing
 from pipelines.release.endings import Outcome as Outcome
 from pipelines.release.endings import ended, paused
 from pipelines.release.registry import champions, point
 from pipelines.release.state import BEFORE_TRAFFIC
-from pipelines.release.steps import bind, canary, deploy, finalise, hold, register, restore, rollback, staging, verify
+from pipelines.release.steps import (
+    back,
+    bind,
+    canary,
+    deploy,
+    finalise,
+    hold,
+    register,
+    restore,
+    rollback,
+    staging,
+    verify,
+)
 from pipelines.release.steps.follow import follow
 from pipelines.release.store import Overtaken
 from pipelines.release.targets import withdraw
@@ -114,7 +126,7 @@ def roll_back(world: World, why: str, tag: str = "", *, once: bool = False, boun
         GateFailed: There is nothing to take back, it was taken back already, or it is not `tag`.
         ServiceError: Something outside failed; the same command goes on.
     """
-    _apply(world, lambda seen: _way_back(seen, why, tag))
+    _apply(world, lambda seen: back.begin(seen, why, tag))
     return _run(world, bounds._replace(once=once or bounds.once))
 
 
@@ -135,7 +147,7 @@ def roll_back_beside(world: World, why: str, owner: str, tag: str = "") -> Outco
     def begin(seen: Seen) -> Change | None:
         if seen.state.step == "idle":
             raise GateFailed(f"{owner} has begun no release yet that could be taken back; wait, or end it with Ctrl-C")
-        return _way_back(seen, why, tag)
+        return back.begin(seen, why, tag)
 
     _apply(world, begin)
     return Outcome("waiting", f"{owner} sees it at its next look and goes back")
@@ -192,21 +204,6 @@ def _run(world: World, bounds: Bounds) -> Outcome:
                 world.say(f"waiting: {found.why}")
                 told = found.why
             world.clock.wait_until(found.until)
-
-
-def _way_back(seen: Seen, why: str, tag: str) -> Change | None:
-    state = seen.state
-    going = (state.candidate or state.leaving) if state.step != "idle" else state.stable
-    if tag and (going is None or going.tag != tag):
-        where = "serves" if state.step == "idle" else "is on its way"
-        raise GateFailed(
-            f"{one_line(tag, 60)} cannot be taken back: {f'{going.tag} {where}' if going else 'nothing is released'}"
-        )
-    if seen.state.step in ("rollback", "restore"):
-        return None
-    if seen.state.step in ("idle", "finalise"):  # what is being made champion is released already
-        return restore.begin(seen._replace(state=state.changed(candidate=None)), why, is_named=bool(tag))
-    return rollback.begin(seen, why, f"{seen.state.weight * 100:g} %" if seen.state.weight else "")
 
 
 def _apply(world: World, begin: Callable[[Seen], Change | None]) -> bool:

@@ -63,7 +63,7 @@ class GatewayMetrics:
         self.declare(serving)
 
     def declare(self, serving: Serving, *more: More) -> None:
-        """Take over a declared file: its bounds, and zeros for all that it declares.
+        """Take over a declared file: its bounds, and zeros for each route and variant.
 
         A rate can then be computed from the first event on. Other bounds than before begin new histograms, as a
         restart would.

@@ -189,7 +189,7 @@ def test_after_a_rollback_only_a_named_version_is_taken_back_as_well(site: Site)
         GateFailed, match=r"^v1\.2\.0 was rolled back already, .*, or name v1\.1\.0 to take it back as well"
     ):
         machine.roll_back(site.world(), "users complain")
-    with pytest.raises(GateFailed, match=r"^v1\.2\.0 cannot be taken back: v1\.1\.0 serves$"):
+    with pytest.raises(GateFailed, match=r"^v1\.2\.0 was rolled back already: v1\.1\.0 serves$"):
         machine.roll_back(site.world(), "users complain", "v1.2.0")
     assert machine.roll_back(site.world(), "users complain", "v1.1.0").result == "rolled_back"
     state = site.state()
@@ -200,6 +200,31 @@ def test_after_a_rollback_only_a_named_version_is_taken_back_as_well(site: Site)
     ]
     with pytest.raises(GateFailed, match=r"release a new version$"):
         machine.roll_back(site.world(), "again")
+    with pytest.raises(GateFailed, match=r"^v1\.0\.0 has nothing before it that is not held$"):
+        machine.roll_back(site.world(), "again", "v1.0.0")
+
+
+@pytest.mark.parametrize("between", ["hold", "lift"])
+def test_what_is_told_after_a_rollback_does_not_make_it_forgotten(site: Site, between: str) -> None:
+    site.release("v1.1.0")
+    site.next("v1.2.0")
+    site.script(errors=0.3)
+    site.release("v1.2.0")
+    if between == "hold":
+        machine.hold_back(site.world(), "wait for the vendor")
+    else:
+        machine.let_go(site.world(), "the upstream was down", "v1.2.0")
+    with pytest.raises(GateFailed, match=r"^v1\.2\.0 was rolled back already"):
+        machine.roll_back(site.world(), "users complain")
+
+
+def test_nobody_is_sent_back_to_content_that_is_held(site: Site) -> None:
+    site.release("v1.1.0")
+    site.tag("v1.2.0", "v1.0.0^{commit}")  # what v1.0.0 was, once more
+    site.script(errors=0.3)
+    assert site.release("v1.2.0").result == "rolled_back"
+    with pytest.raises(GateFailed, match=r"^v1\.1\.0 has nothing before it that is not held$"):
+        machine.roll_back(site.world(), "users complain", "v1.1.0")
 
 
 def test_a_rollback_of_another_version_than_the_one_on_its_way_is_refused(site: Site) -> None:

@@ -13,6 +13,8 @@ from pipelines.release.steps.rollback import WHY_CHARACTERS, with_held
 from pipelines.release.targets import withdraw
 from pipelines.release.world import Change, Seen, Wait, declared, history_of, is_placed, plan_at
 
+WAYS = "--tag, TAG= of make, tag of rollback.yml"
+
 
 def begin(seen: Seen, why: str, *, is_named: bool = False) -> Change:
     """Return the commit that makes the version before stable again.
@@ -25,26 +27,36 @@ def begin(seen: Seen, why: str, *, is_named: bool = False) -> Change:
     Raises:
         GateFailed: The last thing that happened was a rollback, or there is nothing to go back to.
     """
-    old, last = seen.state, seen.history.last_action if seen.history else ""
-    if last in ENDS and last != "released" and not is_named:
+    old = seen.state
+    events = seen.history.of_attempt(old.attempt) if seen.history else []
+    # A hold, or its end, may have been told since.
+    last = next((event.action for event in reversed(events) if event.action in ENDS), "")
+    if last not in ("", "released") and not is_named:
         gone = seen.told.tag
         rest = f"{old.stable.tag} serves all traffic" if old.stable else "nothing is released"
-        also = f", or name {old.stable.tag} to take it back as well (--tag)" if old.stable and old.earlier else ""
+        also = f", or name {old.stable.tag} to take it back as well ({WAYS})" if old.stable and old.earlier else ""
         raise GateFailed(
             f"{gone} was rolled back already, and {rest}; a rollback is not rolled back: release a new version{also}"
         )
     if old.stable is None:
         raise GateFailed("nothing is released, so nothing can be rolled back")
-    if not old.earlier:
-        raise GateFailed(f"{old.stable.tag} is the first release: there is nothing to go back to")
-    bad, stable = old.stable, old.earlier[0]
+    held_before = {one.content_digest for one in old.held}
+    at = next((at for at, one in enumerate(old.earlier) if one.content_digest not in held_before), None)
+    if at is None:
+        what = (
+            "has nothing before it that is not held"
+            if old.held
+            else "is the first release: there is nothing to go back to"
+        )
+        raise GateFailed(f"{old.stable.tag} {what}")
+    bad, stable = old.stable, old.earlier[at]
     history = history_of(seen.world, seen.tip, bad.rollout_id) or seen.told
     attempt = max((event.attempt for event in history.events), default=1)
     why, now = one_line(why, WHY_CHARACTERS), clock.written(seen.now)
     held = Held(content_digest=bad.content_digest, tag=bad.tag, rollout_id=bad.rollout_id, why=why, at=now)
     state = old.changed(
-        stable=stable, leaving=bad, earlier=old.earlier[1:], rollout_id=bad.rollout_id, attempt=attempt, step="restore",
-        weight=0.0, since=now, held=with_held(old.held, held),
+        stable=stable, leaving=bad, earlier=old.earlier[at + 1 :], rollout_id=bad.rollout_id, attempt=attempt,
+        step="restore", weight=0.0, since=now, held=with_held(old.held, held),
     )  # fmt: skip
     event = seen.event("rollback", f"Roll back {bad.tag} to {stable.tag}: {why}", attempt=attempt, step="restore")
     return Change(state, event, history, declared(seen.world, seen.world.environment, lambda: seen.manifest(stable)))
