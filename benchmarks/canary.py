@@ -149,7 +149,7 @@ def rollouts(counts: list[Counts], given: Counts, happy: Counts) -> tuple[NDArra
 def disagreements() -> float:
     """Ask verdict() itself at 1,000 looks of ten rollouts, half of them harmed."""
     names = ("error_rate", "refusal_rate", "truncation_rate")
-    stage = CanaryStage(weight=10, require="no_harm", min_requests=1, max_duration_s=1)
+    stage = CanaryStage(weight=10, require="no_harm", min_requests=1, max_duration_s=3600)
     gates = CanaryGates(**{name: RateRule(ceiling=0.01) for name in names}, rating=RatingRule(floor=0.7))
     rollout = Rollout(requests_per_minute=1, gates=gates, stages=(stage,))
     counts = [drawn(rate, 5, 1000, seed=30 + gate) for rate in (0.005, 0.02) for gate in range(3)]
