@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pipelines.core.command import is_runner
 from pipelines.core.errors import GatehouseError, one_line
 from pipelines.core.github.runner import add_summary, set_outputs
@@ -13,21 +11,10 @@ from pipelines.release.history import History
 from pipelines.release.manifest import Manifest
 from pipelines.release.state import Release, history_path
 from pipelines.release.story import story
-from pipelines.release.targets import KNOWN
+from pipelines.release.words import words_of
 from pipelines.release.world import Seen, World, look
 
 SAID_CHARACTERS = 600
-
-
-class Words(NamedTuple):
-    """What to type, on this target."""
-
-    release: str
-    compare: str
-    roll_back: str
-    let_go: str
-    go_on: str
-    reconcile: str
 
 
 def finish(world: World, outcome: Outcome) -> int:
@@ -77,21 +64,6 @@ def what_next(seen: Seen, outcome: Outcome) -> str:
     if state.step != "idle":
         return f"next: {words.reconcile} goes on from here"
     return f"next: {words.release} releases what main has decided about"
-
-
-def words_of(world: World) -> Words:
-    """Return the commands that act on a world's target."""
-    remote = "" if world.store.remote == "origin" else f" --remote {one_line(world.store.remote or 'none', 60)}"
-    name = world.target.name
-    where = remote if name == "local" else f" --target {name if name in KNOWN else '...'}{remote}"
-    return Words(
-        release="make release" if name == "local" else "python -m scripts.bump patch --push",
-        compare=f"python -m scripts.compare {{}} {{}}{remote} shows what changed",
-        roll_back="make rollback WHY=..." if name == "local" else f"python -m scripts.rollback{where} --why ...",
-        let_go=f"python -m scripts.hold{where} --release={{}} --why ...",
-        reconcile=f"python -m scripts.reconcile{where}",
-        go_on=f"python -m scripts.hold{where} --release --why ...",
-    )
 
 
 def summary(seen: Seen, history: History) -> str:

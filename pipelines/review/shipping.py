@@ -13,6 +13,7 @@ from pipelines.release import manifest
 from pipelines.release.bump import bump
 from pipelines.release.store import BRANCH
 from pipelines.release.version import TAG, Part, Version, parse_tag
+from pipelines.release.words import words_of
 from pipelines.release.world import Seen, World, histories
 from pipelines.review.conclusion import conclude
 from pipelines.review.handover import objects
@@ -85,10 +86,9 @@ def tag(seen: Seen, record: Record) -> str:
     content = manifest.content_digest(input_digests_at("HEAD", world.root), record, world.images)
     for held in state.held:
         if held.content_digest == content:
-            lift = f"python -m scripts.hold --remote none --release={held.tag} --why ..."
             raise GateFailed(
                 f"this is what {held.tag} was when it was rolled back at {held.at} ({held.why}); change something, or "
-                f"lift that with `{lift}`"
+                f"lift that with `{words_of(world).let_go.format(held.tag)}`"
             )
     known = [parse_tag(name) for name in _tags(world.root)]
     if unused := _unused(seen, known):

@@ -11,6 +11,7 @@ from pipelines.release.history import History
 from pipelines.release.state import Release, State, rollout_id
 from pipelines.release.steps import restore
 from pipelines.release.version import Version, parse_tag
+from pipelines.release.words import words_of
 from pipelines.release.world import Change, Seen, World, declared, histories, history_of, plan_at
 
 
@@ -41,7 +42,7 @@ def begin(seen: Seen, tag: str) -> Change | None:
         raise GateFailed(f"{tag}: {name} is on its way (step {state.step}); wait, reconcile, or roll it back")
     tagged = tags.verify(world.root, tag, _around(seen, tag))
     built = manifest.build(world.root, tagged, world.images)
-    _check_held(seen.world, state, tag, built.content_digest)
+    _check_held(world, state, tag, built.content_digest)
     plan = plan_at(world, tagged.commit, built.gates_sha256)
     release = Release(
         version=built.version,
@@ -108,11 +109,9 @@ def _check_held(world: World, state: State, tag: str, content_digest: str) -> No
     """Refuse while a person holds releases, and what was rolled back until a person lets it go."""
     if state.pause:
         raise GateFailed(f"{tag}: {state.pause.by} holds every release since {state.pause.at}: {state.pause.why}")
-    remote = "" if world.store.remote else " --remote none"
     for held in state.held:
         if held.content_digest == content_digest:
             raise GateFailed(
                 f"{tag}: is what {held.tag} was when it was rolled back at {held.at} ({held.why}); "
-                f"change something, or lift that with `python -m scripts.hold --target {world.target.name}{remote} "
-                f"--release={held.tag} --why ...`"
+                f"change something, or lift that with `{words_of(world).let_go.format(held.tag)}`"
             )
