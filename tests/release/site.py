@@ -118,6 +118,12 @@ class Site:
     def release(self, tag: str, **options: Any) -> machine.Outcome:
         return machine.release(self.world(), tag, **options)
 
+    def bring_to(self, weight: float | None = None, *, every_s: float = 5) -> None:
+        """Take v1.1.0 one step at a time until it has a share of the traffic, any by default."""
+        while (now := self.state().weight) == 0 or weight not in (None, now):
+            self.release("v1.1.0", once=True)
+            self.file.change(lambda world: world.update(now=world["now"] + every_s))
+
     def script(self, **changes: Any) -> None:
         self.file.change(lambda world: world["script"].update(changes))
 

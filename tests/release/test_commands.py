@@ -125,9 +125,7 @@ def test_a_rollback_while_another_command_of_this_folder_runs_is_left_to_that_on
     with only_one("release", root=site.root):
         code, said, _ = run(site, "rollback", "--why", "users complain", *TARGET)
         assert (code, site.state().step) == (3, "idle")
-        while not site.state().weight:
-            site.release("v1.1.0", once=True)
-            site.file.change(lambda world: world.update(now=world["now"] + 5))
+        site.bring_to()
         code, said, failure = run(site, "rollback", "--why", "users complain", *TARGET)
     assert (code, site.state().step) == (0, "rollback"), failure
     assert f"process {os.getpid()} sees it at its next look and goes back" in said.splitlines()

@@ -125,9 +125,7 @@ def test_a_clock_that_goes_back_never_makes_history_go_back(site: Site) -> None:
 
 
 def test_a_rebuilt_cluster_starts_on_stable_and_comes_back_to_its_stage(site: Site) -> None:
-    while site.state().weight != 0.1:
-        site.release("v1.1.0", once=True)
-        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.bring_to(0.1, every_s=10)
     site.file.change(lambda world: world.update(deployed={}, ready_at={}, weight=1.0, weights=[]))
     for _ in range(3):  # it says that it is blind, then deploys
         machine.reconcile(site.world(), once=True)
@@ -139,9 +137,7 @@ def test_a_rebuilt_cluster_starts_on_stable_and_comes_back_to_its_stage(site: Si
 
 
 def test_a_machine_that_was_off_for_longer_than_a_stage_lasts_takes_the_stage_up_again(site: Site) -> None:
-    while site.state().weight != 0.1:
-        site.release("v1.1.0", once=True)
-        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.bring_to(0.1, every_s=10)
     site.file.change(lambda world: world.update(deployed={}, ready_at={}, weight=0.0, now=world["now"] + 5000))
     site.script(per_second=0.05)  # nobody asked anything meanwhile
     while "known" not in [event.action for event in site.history().events]:
@@ -161,9 +157,7 @@ def test_a_rebuilt_cluster_with_nothing_on_its_way_gets_stable(site: Site) -> No
 
 
 def test_a_run_that_died_while_it_loaded_the_models_anew_costs_the_candidate_nothing(site: Site) -> None:
-    while site.state().weight != 0.1:
-        site.release("v1.1.0", once=True)
-        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.bring_to(0.1, every_s=10)
     site.script(blind=[[0, 1e9]])
     machine.reconcile(site.world(), once=True)
     assert site.state().blind_since
@@ -174,9 +168,7 @@ def test_a_run_that_died_while_it_loaded_the_models_anew_costs_the_candidate_not
 
 
 def test_a_candidate_that_runs_is_blind_whether_a_run_looks_or_not(site: Site) -> None:
-    while site.state().weight != 0.1:
-        site.release("v1.1.0", once=True)
-        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.bring_to(0.1, every_s=10)
     site.script(blind=[[0, 1e9]])
     machine.reconcile(site.world(), once=True)
     site.file.change(lambda world: world.update(now=world["now"] + 600))
@@ -194,9 +186,7 @@ def test_a_look_that_is_older_than_a_rollback_gives_no_traffic_back(site: Site) 
                 assert machine.roll_back(site.world(), "users complain").result == "rolled_back"
             return found
 
-    while site.state().weight != 0.1:
-        site.release("v1.1.0", once=True)
-        site.file.change(lambda world: world.update(now=world["now"] + 10))
+    site.bring_to(0.1, every_s=10)
     site.script(per_second=1)
     site.file.change(lambda world: world.update(weight=0.0, terms={}, weights=[]))
     assert machine.reconcile(site.world(target=Slow(site.file))).result == "rolled_back"

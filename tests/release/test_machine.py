@@ -228,9 +228,7 @@ def test_nobody_is_sent_back_to_content_that_is_held(site: Site) -> None:
 
 
 def test_a_rollback_of_another_version_than_the_one_on_its_way_is_refused(site: Site) -> None:
-    while not site.state().weight:
-        site.release("v1.1.0", once=True)
-        site.file.change(lambda world: world.update(now=world["now"] + 5))
+    site.bring_to()
     with pytest.raises(GateFailed, match=r"^v1\.0\.0 cannot be taken back: v1\.1\.0 is on its way$"):
         machine.roll_back(site.world(), "users complain", "v1.0.0")
     assert machine.roll_back(site.world(), "users complain", "v1.1.0").result == "rolled_back"
@@ -243,9 +241,7 @@ def test_the_first_release_has_nothing_to_go_back_to(built_with_remote: Site, si
 
 
 def test_a_held_rollout_neither_advances_nor_runs_out_of_time_but_still_goes_back(site: Site) -> None:
-    while not site.state().weight:
-        site.release("v1.1.0", once=True)
-        site.file.change(lambda world: world.update(now=world["now"] + 5))
+    site.bring_to()
     machine.hold_back(site.world(), "the shop is closed")
     site.file.change(lambda world: world.update(now=world["now"] + 5000))
     outcome = machine.reconcile(site.world())
@@ -263,9 +259,7 @@ def test_a_freeze_refuses_every_release_until_it_is_lifted(site: Site) -> None:
 
 
 def test_harm_ends_a_held_rollout_too(site: Site) -> None:
-    while not site.state().weight:
-        site.release("v1.1.0", once=True)
-        site.file.change(lambda world: world.update(now=world["now"] + 5))
+    site.bring_to()
     machine.hold_back(site.world(), "let us see")
     site.script(errors=0.4)
     site.file.change(lambda world: world.update(now=world["now"] + 60))
