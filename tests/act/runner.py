@@ -108,6 +108,7 @@ class Machine:
         environment = self.environment | {
             "GATEHOUSE_ACT": str(HERE), "GATEHOUSE_ACT_PYTHON": sys.executable, "GATEHOUSE_STORE": str(self.store),
             "GATEHOUSE_ORIGIN": self.origin.as_uri(), "GITHUB_RUN_ID": str(number),
+            "PATH": os.pathsep.join([str(HERE / "shell"), self.environment.get("PATH", os.environ["PATH"])]),
         }  # fmt: skip
         for flag, values in (("--env", environment), ("--secret", secrets or {}), ("--var", self.variables)):
             command += [part for name, value in sorted(values.items()) for part in (flag, f"{name}={value}")]
