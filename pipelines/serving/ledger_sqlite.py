@@ -40,10 +40,12 @@ BUSY_S = 2.0
 ROWS_AT_ONCE, REST_S = 16, 0.0005
 """Rows of one statement, about 0.4 ms of work, and what others have for themselves after it."""
 VALUES: Callable[[Any], tuple[Any, ...]] = operator.itemgetter(*(column.name for column in COLUMNS))
-# Rows get growing rowids, and nobody else writes within this transaction: what is behind the last one is new.
+# Rows get growing rowids, and nobody else writes within this transaction: what is behind the last one is new. Left to
+# itself SQLite walks through the index of days instead, whose order is half of what the groups want: through every row.
 ADD_UP = (
     f"INSERT INTO gatehouse_spending ({GROUP_NAMES}, {SUM_NAMES}) SELECT {GROUP_NAMES}, {SUM_TERMS} "  # noqa: S608
-    f"FROM gatehouse_requests WHERE rowid > ? GROUP BY {GROUP_NAMES} ON CONFLICT ({GROUP_NAMES}) DO UPDATE SET {ADD}"
+    f"FROM gatehouse_requests NOT INDEXED WHERE rowid > ? GROUP BY {GROUP_NAMES} "
+    f"ON CONFLICT ({GROUP_NAMES}) DO UPDATE SET {ADD}"
 )
 
 

@@ -14,7 +14,7 @@ from pipelines.serving.config import LedgerSettings
 from pipelines.serving.ledger_database import Away, Database, Found, Unfit, open_database
 from pipelines.serving.ledger_postgres import PostgresLedger
 from pipelines.serving.ledger_rows import Rating
-from pipelines.serving.ledger_sqlite import SqliteLedger
+from pipelines.serving.ledger_sqlite import ADD_UP, SqliteLedger
 from tests.serving.ledgers import Postgres, exchange, row, sums_agree
 
 
@@ -54,6 +54,16 @@ def test_rows_that_come_again_change_nothing(database: Database) -> None:
     sums = "SELECT project, n_requests, n_failed, usd FROM gatehouse_spending ORDER BY project"
     assert database.query(sums, ()) == [("first", 2, 0, 0.501), ("second", 1, 1, 0.001)]
     assert sums_agree(database)
+
+
+def test_a_batch_in_a_file_is_added_up_from_its_own_rows_however_many_are_before_it(tmp_path: Path) -> None:
+    database = SqliteLedger(tmp_path / "ledger.db")
+    database.open()
+    steps = [str(step[-1]) for step in database.query(f"EXPLAIN QUERY PLAN {ADD_UP}", (7,))]
+    database.close()
+    assert [step for step in steps if "gatehouse_requests" in step] == [
+        "SEARCH gatehouse_requests USING INTEGER PRIMARY KEY (rowid>?)"
+    ]
 
 
 def test_what_a_cache_answered_costs_no_tokens(database: Database) -> None:
