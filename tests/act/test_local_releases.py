@@ -40,7 +40,7 @@ def runner_base(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> P
             shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         elif source.is_file():
             shutil.copy(source, place)
-    laptop.commit({".gitignore": "__pycache__/\n.gatehouse/\nmlflow.db*\nmlruns/\n"}, "Take up the workflows")
+    laptop.commit({".gitignore": ".*.tmp\n__pycache__/\n.gatehouse/\nmlflow.db*\nmlruns/\n"}, "Take up the workflows")
     laptop.tag("v0.1.0")
     code, said = laptop.run("release", "--tag", "v0.1.0", "--target", "local", "--remote", "none")
     assert code == 0, said

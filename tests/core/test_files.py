@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,9 +80,12 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_kill_during_a_write_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_kill_during_a_write_leaves_the_old_file_and_nothing_to_commit(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    for command in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
     code = (
         "import os, signal, sys; from pathlib import Path; from pipelines.core.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as stream:\n"
@@ -90,6 +94,8 @@ def test_a_kill_during_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     process = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT)
     assert process.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert status.stdout.splitlines() == ["A  .gitignore", "A  a.txt"]
 
 
 def test_a_written_file_has_the_mode_of_any_other_even_among_threads(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class Laptop:
         rows = [Row(f"{at:016x}", {"message": f"My doorbell {at} stopped ringing."}, ANSWER) for at in range(40)]
         write_rows(folder / "data/prepared/triage/test.jsonl", rows)
         files = {
-            ".gitignore": ".gatehouse/\n/models/\n/data/prepared/\nmlflow.db*\nmlruns/\n",
+            ".gitignore": ".*.tmp\n.gatehouse/\n/models/\n/data/prepared/\nmlflow.db*\nmlruns/\n",
             "data/triage.jsonl": '{"message": "x", "answer": "y"}\n',
             "pipelines/code.py": "x = 1\n",
             **{name: yaml.safe_dump(json.loads(json.dumps(value)), sort_keys=False) for name, value in {
