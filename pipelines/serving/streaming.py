@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 import orjson
@@ -83,18 +84,20 @@ class Relay:
 
     async def _pump(self, connection: Connection, upstream: Upstream) -> Answer | None:
         collector, held = self._collector, b""
-        while True:
-            piece = await connection.piece()
-            chunks, has_text, is_done = self._take(piece)
-            held += chunks
-            if is_done or not piece:
-                break
-            # Until there is text, nothing leaves, so that another upstream can still take over.
-            if held and (has_text or self._has_written):
-                if has_text and self._ask.exchange.ttft_ms is None:
-                    self._ask.exchange.ttft_ms = self._ask.exchange.elapsed_ms()
-                await self._send(held, is_last=False)
-                held = b""
+        has_text = is_done = False
+        while not is_done and (piece := await connection.piece()):
+            events, most = deque(self._reader.feed(piece)), 1
+            while events and not is_done:
+                chunks, has_text, is_done = self._take(events, most)
+                held, most = held + chunks, most * 2
+                # Until there is text, nothing leaves, so that another upstream can still take over.
+                if held and not is_done and (has_text or self._has_written):
+                    if has_text and self._ask.exchange.ttft_ms is None:
+                        self._ask.exchange.ttft_ms = self._ask.exchange.elapsed_ms()
+                    await self._send(held, is_last=False)
+                    held = b""
+                    if events:
+                        await asyncio.sleep(0)  # what was sent leaves now, and others have their turn
         if not is_done and not collector.is_finished:
             raise BrokenStream("the stream ended before the answer did")
         if self._screen is not None:
@@ -112,11 +115,15 @@ class Relay:
             await _linger(connection)
         return answer
 
-    def _take(self, piece: bytes) -> tuple[bytes, bool, bool]:
-        """Return what may leave, whether there was text in it, and whether it was the end."""
+    def _take(self, events: deque[bytes], most: int) -> tuple[bytes, bool, bool]:
+        """Return what may leave of the next events, whether there was text in it, and whether it was the end.
+
+        Of many that came at once the first do not wait for all: each call is asked for twice as many as the last.
+        """
         out: list[bytes] = []
         has_text = False
-        for data in self._reader.feed(piece) if piece else ():
+        for _ in range(min(most, len(events))):
+            data = events.popleft()
             if data == b"[DONE]":
                 return b"".join(out), has_text, True
             value = parse_event(data)

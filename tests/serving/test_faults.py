@@ -188,6 +188,16 @@ def test_a_stream_that_breaks_off_says_so_and_costs_what_came(
     assert (line["status"], line["completion_tokens"], line["attempts"]) == (502, 2, 1)
 
 
+def test_the_first_words_do_not_wait_for_what_came_with_them(gateway: Running, upstreams: Upstreams) -> None:
+    words = {"id": "1", "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
+    upstreams.script({"raw": f"data: {json.dumps(words)}\n\ndata: what is no JSON\n\n"})
+    status, body, line = ask(gateway, STREAM | {"model": "safe"})
+    said, refused = body.split(b"data: ")[1:]
+    assert (status, json.loads(said)["choices"][0]["delta"]["content"]) == (200, "a")
+    assert json.loads(refused)["error"]["code"] == "upstream_broke_off"
+    assert (line["upstream"], line["completion_tokens"]) == ("one", 1)
+
+
 def test_a_stream_without_done_is_whole_if_the_model_finished(gateway: Running, upstreams: Upstreams) -> None:
     upstreams.script({"has_done": False})
     status, body, line = ask(gateway, STREAM)
