@@ -19,7 +19,11 @@ UNREAD = frozenset({"index", "finish_reason", "logprobs"})
 
 
 class Screen:
-    """Rewrites the events of one stream. Each text of each choice has an inspector of its own."""
+    """Rewrites the events of one stream. Each text of each choice has an inspector of its own.
+
+    Attributes:
+        has_said: Some text has left; what is held back has not.
+    """
 
     def __init__(self, guard: Guard, exchange: Exchange) -> None:
         self._guard = guard
@@ -28,6 +32,7 @@ class Screen:
         self._names: dict[tuple[int, Path], tuple[str, str]] = {}  # what came of it, what left of it
         self._ended: set[int] = set()
         self._head: Body = {}
+        self.has_said = False
 
     def take(self, value: Body) -> bytes:
         """Return what may leave of an event, and what was held back before and may leave now.
@@ -43,7 +48,7 @@ class Screen:
             choice = dict(part)
             index = choice.get("index", 0)
             is_last = bool(choice.get("finish_reason"))
-            if index in self._ended and said_bytes({key: choice[key] for key in choice.keys() - UNREAD}):
+            if index in self._ended and _said_bytes(choice):
                 self._block("after_its_end")  # it could be the rest of what left with the end
             for name in choice.keys() - UNREAD:
                 choice[name] = self._read(index, (name,), choice[name], is_last)
@@ -52,6 +57,7 @@ class Screen:
                 late += self._rest(index)
                 self._ended.add(index)
             choices.append(choice)
+            self.has_said = self.has_said or _said_bytes(choice) > 0
         return late + event({**value, "choices": choices})
 
     def close(self) -> bytes:
@@ -119,11 +125,16 @@ class Screen:
             text = self._inspectors.pop(key).close()
             if not text:
                 continue
+            self.has_said = True
             part: Any = text
             for step in reversed(key[1]):
                 part = {step: part} if isinstance(step, str) else [_numbered(step, part)]
             found += event({**self._head, "choices": [{"index": index, **part, "finish_reason": None}]})
         return found
+
+
+def _said_bytes(choice: Body) -> int:
+    return said_bytes({key: choice[key] for key in choice.keys() - UNREAD})
 
 
 def _number(place: int, part: Any) -> tuple[str, Any]:

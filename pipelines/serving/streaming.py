@@ -13,12 +13,14 @@ from pipelines.serving.connections import Broken, Connection
 from pipelines.serving.errors import Refused, upstream_failed
 from pipelines.serving.failures import CAUSES, Failed
 from pipelines.serving.outbox import Outbox, Write
-from pipelines.serving.parts import Answer, Blocked
+from pipelines.serving.parts import Answer, Blocked, Body
 from pipelines.serving.replies import guess_tokens, usage_of
 from pipelines.serving.screen import Screen
 from pipelines.serving.streams import DONE, BrokenStream, Collector, EventReader, event, parse_event
 from pipelines.serving.upstream import Upstream
 
+MOST_AT_ONCE = 64
+"""Events of a burst that are inspected before others have their turn; the first ones leave alone, then 2, 4, ..."""
 LINGER_S = 0.2
 """How long the end of a stream may come after its [DONE], for its connection to be used again."""
 
@@ -37,7 +39,7 @@ class Relay:
         self._write = write
         self._finish = finish
         self._has_written = False
-        self._is_settled = False
+        self._is_settled = self._has_said = False
         self._outbox: Outbox | None = None
 
     async def run(self) -> Answer | None:
@@ -68,7 +70,7 @@ class Relay:
         self._reader, self._collector = EventReader(), Collector(ask.endpoint)
         has_rules = ask.guard is not None and ask.guard.has_out
         self._screen = Screen(ask.guard, ask.exchange) if has_rules and ask.guard else None
-        self._is_settled = False
+        self._is_settled = self._has_said = False
         connection, self._n_request_bytes = await upstream.open(ask.exchange, ask.endpoint, ask.body)
         try:
             return await self._pump(connection, upstream)
@@ -84,26 +86,28 @@ class Relay:
 
     async def _pump(self, connection: Connection, upstream: Upstream) -> Answer | None:
         collector, held = self._collector, b""
-        has_text = is_done = False
+        is_done = False
         while not is_done and (piece := await connection.piece()):
-            events, most = deque(self._reader.feed(piece)), 1
-            while events and not is_done:
-                chunks, has_text, is_done = self._take(events, most)
-                held, most = held + chunks, most * 2
+            events, is_done = self._collect(piece)
+            most = 1 if self._screen is not None else len(events)
+            while events:
+                held += b"".join([self._pass(*events.popleft()) for _ in range(min(most, len(events)))])
                 # Until there is text, nothing leaves, so that another upstream can still take over.
-                if held and not is_done and (has_text or self._has_written):
-                    if has_text and self._ask.exchange.ttft_ms is None:
-                        self._ask.exchange.ttft_ms = self._ask.exchange.elapsed_ms()
-                    await self._send(held, is_last=False)
-                    held = b""
-                    if events:
-                        await asyncio.sleep(0)  # what was sent leaves now, and others have their turn
+                if not held or not self._has_said or (is_done and not events):
+                    continue
+                self._note_first_text()
+                await self._send(held, is_last=False)
+                held = b""
+                if events:
+                    await asyncio.sleep(0)  # what was sent leaves now, and others have their turn
+                    most = min(2 * most, MOST_AT_ONCE)
         if not is_done and not collector.is_finished:
             raise BrokenStream("the stream ended before the answer did")
         if self._screen is not None:
             held += self._screen.close()
-        if has_text and self._ask.exchange.ttft_ms is None:
-            self._ask.exchange.ttft_ms = self._ask.exchange.elapsed_ms()
+            self._has_said |= self._screen.has_said
+        if self._has_said:
+            self._note_first_text()
         self._settle(upstream, "ok")
         if (admitted := self._ask.exchange.admitted) is not None:
             admitted.is_truncated = collector.is_truncated
@@ -115,23 +119,35 @@ class Relay:
             await _linger(connection)
         return answer
 
-    def _take(self, events: deque[bytes], most: int) -> tuple[bytes, bool, bool]:
-        """Return what may leave of the next events, whether there was text in it, and whether it was the end.
+    def _collect(self, piece: bytes) -> tuple[deque[tuple[bytes, Body, bool]], bool]:
+        """Return the events of a piece, each with its object and whether it holds text, and whether the end was there.
 
-        Of many that came at once the first do not wait for all: each call is asked for twice as many as the last.
+        All of them are counted before the first is passed on: a client that leaves meanwhile pays for what came.
         """
-        out: list[bytes] = []
-        has_text = False
-        for _ in range(min(most, len(events))):
-            data = events.popleft()
+        events: deque[tuple[bytes, Body, bool]] = deque()
+        for data in self._reader.feed(piece):
             if data == b"[DONE]":
-                return b"".join(out), has_text, True
+                return events, True
             value = parse_event(data)
-            has_text |= self._collector.take(value)
+            has_text = self._collector.take(value)
             if not value.get("choices") and value.get("usage") and not self._ask.wants_usage:
                 continue  # we asked for the counts, the client did not
-            out.append(b"data: %b\n\n" % data if self._screen is None else self._screen.take(value))
-        return b"".join(out), has_text, False
+            events.append((data, value, has_text))
+        return events, False
+
+    def _pass(self, data: bytes, value: Body, has_text: bool) -> bytes:
+        """Return what may leave of an event."""
+        if self._screen is None:
+            self._has_said |= has_text
+            return b"data: %b\n\n" % data
+        passed = self._screen.take(value)
+        self._has_said |= self._screen.has_said
+        return passed
+
+    def _note_first_text(self) -> None:
+        exchange = self._ask.exchange
+        if exchange.ttft_ms is None:
+            exchange.ttft_ms = exchange.elapsed_ms()
 
     async def _broken(self, upstream: Upstream, error: Broken | BrokenStream) -> Answer | None:
         outcome, code, status = CAUSES[error.cause if isinstance(error, Broken) else "garbage"]

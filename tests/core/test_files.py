@@ -94,6 +94,7 @@ def test_a_kill_during_a_write_leaves_the_old_file_and_nothing_to_commit(tmp_pat
     process = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT)
     assert process.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
+    assert len(list(tmp_path.glob(".a.txt.*.tmp"))) == 1
     status = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert status.stdout.splitlines() == ["A  .gitignore", "A  a.txt"]
 

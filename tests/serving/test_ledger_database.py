@@ -61,9 +61,8 @@ def test_a_batch_in_a_file_is_added_up_from_its_own_rows_however_many_are_before
     database.open()
     steps = [str(step[-1]) for step in database.query(f"EXPLAIN QUERY PLAN {ADD_UP}", (7,))]
     database.close()
-    assert [step for step in steps if "gatehouse_requests" in step] == [
-        "SEARCH gatehouse_requests USING INTEGER PRIMARY KEY (rowid>?)"
-    ]
+    (reading,) = [step for step in steps if "gatehouse_requests" in step]
+    assert "INTEGER PRIMARY KEY (rowid>?)" in reading
 
 
 def test_what_a_cache_answered_costs_no_tokens(database: Database) -> None:

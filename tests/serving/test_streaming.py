@@ -12,14 +12,74 @@ import pytest
 from pipelines.serving import outbox
 from pipelines.serving.app import Gateway
 from pipelines.serving.config import Serving
+from pipelines.serving.exchange import Exchange
 from pipelines.serving.flights import SharedFlights
 from pipelines.serving.outbox import Outbox
+from pipelines.serving.protocol import Line
 from tests.serving.gateway import KEY, declared, upstream
 from tests.serving.inside import ask, make, texts
 from tests.serving.rules import caches
+from tests.serving.test_passage import Words, WordStream
 from tests.serving.upstreams import Upstreams
 
 BODY: dict[str, Any] = {"model": "desk", "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+
+
+class Reader:
+    """A client that notes how much of a burst was inspected when its first words came; it may leave then."""
+
+    def __init__(self, guard: Counted, *, leaves: bool = False) -> None:
+        self.guard, self.leaves = guard, leaves
+        self.line = Line()
+        self.n_inspected = 0
+        self.got = b""
+
+    async def ask(self, gateway: Gateway, body: dict[str, Any]) -> None:
+        content = json.dumps(body).encode()
+        headers = [(b"authorization", f"Bearer {KEY}".encode()), (b"content-length", b"%d" % len(content))]
+        path = "/v1/chat/completions"
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+        scope["gatehouse.line"] = self.line
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": content, "more_body": False}
+
+        await gateway(scope, receive, self._send)
+
+    async def _send(self, message: Any) -> None:
+        self.got += message.get("body", b"")
+        if texts(self.got) and not self.n_inspected:
+            self.n_inspected = self.guard.n_inspected
+            if self.leaves:
+                assert self.line.on_gone is not None
+                self.line.on_gone()
+
+
+class Counted(Words):
+    """A guardrail that holds the last character back, in case the next one makes a word of it."""
+
+    def __init__(self) -> None:
+        super().__init__("zz", "redact")
+        self.n_inspected = 0
+
+    def open_stream(self, exchange: Exchange) -> WordStream:
+        guard = self
+
+        class Stream(WordStream):
+            def feed(self, text: str) -> str:
+                guard.n_inspected += 1
+                return super().feed(text)
+
+        return Stream(self, exchange)
+
+
+def burst(pieces: list[str]) -> str:
+    """Return a whole stream that an upstream sends at once."""
+    choices = [{"index": 0, "delta": {"content": piece}, "finish_reason": None} for piece in pieces]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    events = [{"id": "1", "choices": [choice]} for choice in choices]
+    events.append({"id": "1", "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 400}})
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
 
 
 class SlowReader:
@@ -72,6 +132,44 @@ def test_who_asked_first_and_does_not_read_holds_nobody(upstreams: Upstreams, tm
         assert texts(slow.got) == "".join(words)
         assert slow.got.endswith(b"data: [DONE]\n\n")
         assert sorted(row.usd > 0 for row in ledger.rows) == [False, True]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+def test_the_first_words_of_a_burst_leave_before_the_rest_is_inspected(
+    upstreams: Upstreams, tmp_path: Path, remembers: bool
+) -> None:
+    async def scenario() -> None:
+        route = {"tiers": [{"upstream": "one"}]} | ({"cache": {}} if remembers else {})
+        serving = declared({"one": upstream(upstreams.url)}, {"desk": route}, caches={"exact": {}})
+        kept = {"caches": caches(Serving.model_validate(serving)), "flights": SharedFlights()} if remembers else {}
+        guard = Counted()
+        gateway, ledger = make(tmp_path, serving, guards=guard, **kept)
+        pieces = ["a", *(f" word{number}" for number in range(29))]
+        upstreams.script({"raw": burst(pieces)})
+        reader = Reader(guard)
+        async with asyncio.timeout(10):
+            await reader.ask(gateway, BODY | {"stream": True})
+        # The first letter alone could become a word with the next: it waits for one event, not for all.
+        assert (reader.n_inspected, guard.n_inspected) == (2, 30)
+        assert texts(reader.got) == "".join(pieces)
+        assert reader.got.endswith(b"data: [DONE]\n\n")
+        assert [(row.status, row.completion_tokens) for row in ledger.rows] == [(200, 400)]
+
+    asyncio.run(scenario())
+
+
+def test_who_leaves_in_the_middle_of_a_burst_pays_for_all_of_it(upstreams: Upstreams, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        serving = declared({"one": upstream(upstreams.url)}, {"desk": {"tiers": [{"upstream": "one"}]}})
+        guard = Counted()
+        gateway, ledger = make(tmp_path, serving, guards=guard)
+        upstreams.script({"raw": burst([f"word{number} " for number in range(30)])})
+        async with asyncio.timeout(10):
+            await Reader(guard, leaves=True).ask(gateway, BODY | {"stream": True})
+        assert guard.n_inspected < 30
+        assert [(row.status, row.prompt_tokens, row.completion_tokens) for row in ledger.rows] == [(499, 10, 400)]
 
     asyncio.run(scenario())
 
