@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -33,7 +34,9 @@ def connect(port: int, timeout_s: float = 20.0) -> socket.socket:
 def post(port: int, body: Any, *, path: str = "/v1/chat/completions", key: str = KEY, more: str = "") -> Answered:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     with connect(port) as sock:
-        sock.sendall(head(len(content), path=path, key=key, more="Connection: close\r\n" + more) + content)
+        request = head(len(content), path=path, key=key, more="Connection: close\r\n" + more) + content
+        with contextlib.suppress(ConnectionError):  # who is refused and sends on is cut off; the answer came before
+            sock.sendall(request)
         return answer(sock)
 
 
