@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,24 +25,38 @@ def make(folder: Path, serving: Declared, **parts: Any) -> tuple[Gateway, NoLedg
     return Gateway(state, Log(requests=False)), ledger
 
 
-async def ask(
-    gateway: Gateway, body: Any, path: str = "/v1/chat/completions", *, line: Line | None = None, key: str = KEY
-) -> tuple[int, dict[str, str], bytes]:
-    """Ask once; return status, headers and body; nothing where the client on the line left."""
+async def pose(
+    gateway: Gateway,
+    body: Any,
+    send: Callable[[Any], Awaitable[None]],
+    path: str = "/v1/chat/completions",
+    *,
+    line: Line | None = None,
+    key: str = KEY,
+) -> None:
+    """Ask once; every message of the answer goes to `send`, as it would to a client."""
     content = json.dumps(body).encode()
-    sent: list[Any] = []
     headers = [(b"authorization", f"Bearer {key}".encode()), (b"content-length", str(len(content)).encode())]
 
     async def receive() -> Any:
         return {"type": "http.request", "body": content, "more_body": False}
 
-    async def send(message: Any) -> None:
-        sent.append(message)
-
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
     if line is not None:
         scope["gatehouse.line"] = line
     await gateway(scope, receive, send)
+
+
+async def ask(
+    gateway: Gateway, body: Any, path: str = "/v1/chat/completions", *, line: Line | None = None, key: str = KEY
+) -> tuple[int, dict[str, str], bytes]:
+    """Ask once; return status, headers and body; nothing where the client on the line left."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await pose(gateway, body, send, path, line=line, key=key)
     if line is not None and not sent:
         return 0, {}, b""
     starts = [message for message in sent if message["type"] == "http.response.start"]

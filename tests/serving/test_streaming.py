@@ -16,8 +16,8 @@ from pipelines.serving.exchange import Exchange
 from pipelines.serving.flights import SharedFlights
 from pipelines.serving.outbox import Outbox
 from pipelines.serving.protocol import Line
-from tests.serving.gateway import KEY, declared, upstream
-from tests.serving.inside import ask, make, texts
+from tests.serving.gateway import declared, upstream
+from tests.serving.inside import ask, make, pose, texts
 from tests.serving.rules import caches
 from tests.serving.test_passage import Words, WordStream
 from tests.serving.upstreams import Upstreams
@@ -35,16 +35,7 @@ class Reader:
         self.got = b""
 
     async def ask(self, gateway: Gateway, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
-        headers = [(b"authorization", f"Bearer {KEY}".encode()), (b"content-length", b"%d" % len(content))]
-        path = "/v1/chat/completions"
-        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
-        scope["gatehouse.line"] = self.line
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": content, "more_body": False}
-
-        await gateway(scope, receive, self._send)
+        await pose(gateway, body, self._send, line=self.line)
 
     async def _send(self, message: Any) -> None:
         self.got += message.get("body", b"")
@@ -91,15 +82,7 @@ class SlowReader:
         self.got = b""
 
     async def ask(self, gateway: Gateway, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
-        headers = [(b"authorization", f"Bearer {KEY}".encode()), (b"content-length", b"%d" % len(content))]
-        path = "/v1/chat/completions"
-        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": content, "more_body": False}
-
-        await gateway(scope, receive, self._send)
+        await pose(gateway, body, self._send)
 
     async def _send(self, message: Any) -> None:
         if self.has_begun.is_set():
